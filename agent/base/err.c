@@ -1,0 +1,54 @@
+#include "base/err.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void fill(struct err *e, int errnum, const char *fmt, va_list ap)
+{
+    e->errnum = errnum;
+    e->fault = FAULT_PLATFORM;
+    (void)vsnprintf(e->text, sizeof(e->text), fmt, ap); /* a cut text is still the best we have */
+}
+
+int err_set(struct err *e, int errnum, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    fill(e, errnum, fmt, ap);
+    va_end(ap);
+    size_t len = strlen(e->text);
+    const char *why = strerrordesc_np(errnum);
+    (void)snprintf(e->text + len, sizeof(e->text) - len, ": %s", why ? why : "unknown error");
+    return -errnum;
+}
+
+int err_say(struct err *e, int errnum, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    fill(e, errnum, fmt, ap);
+    va_end(ap);
+    return -errnum;
+}
+
+int err_wrap(struct err *e, const char *fmt, ...)
+{
+    char old[ERR_TEXT_MAX];
+    va_list ap;
+
+    memcpy(old, e->text, sizeof(old));
+    va_start(ap, fmt);
+    int n = vsnprintf(e->text, sizeof(e->text), fmt, ap);
+    va_end(ap);
+    if (n >= 0 && (size_t)n < sizeof(e->text))
+        (void)snprintf(e->text + n, sizeof(e->text) - (size_t)n, ": %s", old);
+    return -e->errnum;
+}
+
+int err_blame(struct err *e, enum fault fault)
+{
+    e->fault = fault;
+    return -e->errnum;
+}
