@@ -88,7 +88,7 @@ $(BUILD)/obj/%.o: %.c Makefile | $(INCLUDE_ROOTS)
 	$(Q)$(CC) $(CFLAGS) $(INCS) $(shell $(PKG_CONFIG) --cflags $(PKGS_all)) -MMD -MP -c -o $@ $<
 
 $(BUILD)/lib%.a:
-	$(Q)rm -f $@ && ar rcs $@ $^
+	$(Q)mkdir -p $(dir $@) && rm -f $@ && ar rcs $@ $^
 
 define program
 $(BUILD)/bin/$(1): $(BUILD)/obj/$(2)/main.o $(foreach l,$(3),$(BUILD)/lib$(l).a)
