@@ -139,7 +139,7 @@ static void json_has_limits(void **state)
     assert_int_equal(json_parse("\"\\u0000\"", 8, 1000, &j, &e), -EBADMSG);
     assert_int_equal(json_parse("[1e400]", 7, 1000, &j, &e), -EBADMSG);
     assert_null(j);
-    assert_int_equal(json_parse("{\"a\":\"[[\\\"[\"}", 14, 1000, &j, &e), 0);
+    assert_int_equal(json_parse("{\"a\":\"[[\\\"[\"}", 13, 1000, &j, &e), 0);
     json_decref(j);
     free(deep);
 }
