@@ -1,0 +1,49 @@
+/* cache.h - slugs by digest, on local disk. Never touches the network and never opens an archive.
+ *
+ *   ROOT/sha256/HEX/app/...      the unpacked slug, owned by the slug owner (see config)
+ *   ROOT/sha256/HEX/meta.json    what the fetch reported: process types, sizes, warnings
+ *   ROOT/incoming/RANDOM/        being filled by one dynod-fetch
+ *
+ * An entry that has its name is whole: the rename is the last thing that happens to it. */
+#ifndef SLUG_CACHE_H
+#define SLUG_CACHE_H
+
+#include "base/err.h"
+#include "base/name.h"
+#include "slug/procfile.h"
+
+#include <jansson.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct cache;
+
+/* Opens (makes) the cache at ROOT. OWNER owns the unpacked files: the fetch's uid. Sweeps what a dead
+ * fetch left in incoming/: no fetch may run. */
+int cache_open(const char *root, uid_t owner, struct cache **ret, struct err *e);
+void cache_freep(struct cache **c);
+
+/* The app directory of DIGEST. *ret_fd: O_PATH directory, the caller's. -ENOENT: not cached. */
+int cache_lookup(struct cache *c, const struct digest *digest, int *ret_fd, struct err *e);
+
+/* What the fetch reported about DIGEST: the caller's reference. -ENOENT. */
+int cache_meta(struct cache *c, const struct digest *digest, json_t **ret, struct err *e);
+
+/* A fresh directory for one fetch, owned by OWNER, mode 0700. NAME names it until published or
+ * dropped; *ret_fd is an O_RDONLY directory for the fetch. */
+#define CACHE_INCOMING_MAX 32
+int cache_incoming(struct cache *c, char name[CACHE_INCOMING_MAX], int *ret_fd, struct err *e);
+
+/* Publishes incoming NAME, which holds `app`, as DIGEST, with META beside it: write, rename. An entry
+ * that exists already wins and NAME is dropped. */
+int cache_publish(struct cache *c, const char *name, const struct digest *digest,
+                  const json_t *meta, struct err *e);
+
+/* Removes incoming NAME and all below it. Blocking: call it in a child for what may be large. */
+int cache_drop(struct cache *c, const char *name, struct err *e);
+
+/* The process types in META, as procfile_parse() would have given them. Checks every field: META was
+ * written from the words of an unprivileged process. */
+int slug_meta_types(const json_t *meta, struct procfile *ret, struct err *e);
+
+#endif
