@@ -1,0 +1,79 @@
+/* cgroup.h - one cgroup a dyno, on cgroup v2 or v1, whichever has the controllers. The tree is the
+ * truth about what runs: its leaves are named by dyno ids.
+ *
+ * Nothing here blocks for long; on v1 a process joins by writing "0" into `tasks` itself, which
+ * skips the kernel's global lock (and its RCU grace period, 10 ms and more) that moving another
+ * process takes. Kernel: Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/. */
+#ifndef ISOLATE_CGROUP_H
+#define ISOLATE_CGROUP_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* What a dyno may use. 0: no limit. */
+struct limits {
+    uint64_t memory_quota; /* bytes: R14 above it */
+    uint64_t memory_max;   /* bytes of memory + swap: the kernel's limit, R15 */
+    uint64_t pids;
+    unsigned cpu_shares;  /* 1024: one share (v2: cpu.weight 100 each) */
+    unsigned cpu_percent; /* hard cap, 100: one core */
+};
+
+struct cgroup_usage {
+    uint64_t memory; /* bytes: rss + cache + swap */
+    uint64_t memory_rss, memory_cache, memory_swap;
+    uint64_t pgpgin, pgpgout; /* pages since the start */
+    uint64_t cpu_usec;
+    uint64_t pids;
+    uint64_t oom_kills; /* processes of this cgroup that the kernel killed for memory */
+};
+
+struct cgroup_tree; /* the agent's part of the hierarchies */
+struct cgroup;      /* one dyno's */
+
+enum cgroup_version { CGROUP_NONE = 0, CGROUP_V1 = 1, CGROUP_V2 = 2 };
+
+/* Finds where cgroups may be made. PARENT: "auto", or a path below the hierarchies ("/dynod").
+ * "auto" is the delegated subtree when the service manager delegates one (v2), else "/dynod". Makes
+ * the parent, enables controllers. NEEDED: false: where nothing may be made (rootless), the tree is
+ * CGROUP_NONE and every operation below succeeds and does nothing; true: that is an error that
+ * names what is missing. */
+int cgroup_tree_open(const char *parent, bool needed, struct cgroup_tree **ret, struct err *e);
+void cgroup_tree_freep(struct cgroup_tree **t);
+enum cgroup_version cgroup_tree_version(const struct cgroup_tree *t);
+/* Words for `dyno doctor`: "v1: memory pids cpu freezer", and what is missing. */
+const char *cgroup_tree_text(const struct cgroup_tree *t);
+/* Removes the agent's own level when no dyno is left in it. */
+int cgroup_tree_remove(struct cgroup_tree *t, struct err *e);
+/* The ids of all cgroups in the tree, a NULL-terminated array to free with its strings. */
+int cgroup_tree_list(struct cgroup_tree *t, char ***ret_ids, struct err *e);
+void cgroup_ids_free(char **ids);
+
+/* Makes the cgroup ID and sets LIMITS before anything runs in it. -EEXIST. */
+int cgroup_create(struct cgroup_tree *t, const char *id, const struct limits *limits,
+                  struct cgroup **ret, struct err *e);
+/* Opens an existing one, for adoption. -ENOENT. */
+int cgroup_open(struct cgroup_tree *t, const char *id, struct cgroup **ret, struct err *e);
+void cgroup_freep(struct cgroup **c);
+/* Changes the limits of a running dyno. */
+int cgroup_set_limits(struct cgroup *c, const struct limits *limits, struct err *e);
+int cgroup_usage(struct cgroup *c, struct cgroup_usage *ret, struct err *e);
+/* True while a process is in it. CGROUP_NONE: false. */
+bool cgroup_populated(struct cgroup *c);
+/* SIGKILL to every process in it, also those that fork meanwhile (v2: cgroup.kill; v1: freezer,
+ * then kill, thaw). Does not wait for them to be gone. */
+int cgroup_kill(struct cgroup *c, struct err *e);
+/* Removes it. -EBUSY: processes are still in it (dying ones too: try again shortly). */
+int cgroup_remove(struct cgroup *c, struct err *e);
+/* A descriptor to poll that tells of an OOM kill in C: v1 an eventfd (POLLIN), v2 an inotify
+ * descriptor on memory.events (POLLIN). Read it empty, then ask cgroup_usage(). Owned by C; -1:
+ * CGROUP_NONE. */
+int cgroup_oom_fd(struct cgroup *c);
+/* A descriptor that becomes readable when memory passes memory_quota: v1 a threshold eventfd; -1
+ * where there is none (v2): poll cgroup_usage() with a timer. Owned by C. */
+int cgroup_quota_fd(struct cgroup *c);
+
+#endif

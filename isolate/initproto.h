@@ -1,0 +1,99 @@
+/* initproto.h - what dynod and dyno-init say to each other. Shared with a program that has no libc:
+ * only types. Binary, fixed size, versioned: a newer agent adopts an older dyno-init.
+ *
+ * dyno-init is PID 1 of a dyno. It starts the command of its launch record, keeps the read end of
+ * the log pipe, reaps, signals, and remembers how the command ended until somebody has heard it. It
+ * listens on a SOCK_SEQPACKET socket that dynod bound on the host, and serves one agent at a time:
+ * the latest connection wins, so that a restarted agent is never locked out by its dead
+ * predecessor. Who may connect is decided by the mode of the socket's directory on the host (0700,
+ * the agent's own).
+ *
+ * It lives until INIT_RELEASE, even after its command has ended: an exit is not lost because nobody
+ * was there to hear it. It also writes the exit event into its record descriptor at once, so that
+ * the exit survives dyno-init itself. */
+#ifndef ISOLATE_INITPROTO_H
+#define ISOLATE_INITPROTO_H
+
+#include <stdint.h>
+
+#define INIT_PROTO_VERSION 1
+
+/* The descriptors that dyno-init is executed with; nothing else is open. */
+enum init_fd {
+    INIT_FD_STDIN = 0,  /* the command's: /dev/null, a pipe, or absent when a PTY is asked for */
+    INIT_FD_STDOUT = 1, /* the command's: the log pipe's write end, or an attached client's pipe */
+    INIT_FD_STDERR = 2,
+    INIT_FD_CTL = 3,    /* a connected SOCK_SEQPACKET socket: the agent that started it */
+    INIT_FD_LISTEN = 4, /* bound and listening, for the agents to come */
+    INIT_FD_RECORD = 5, /* regular file, write only: the exit event goes here */
+    INIT_FD_LAUNCH = 6, /* memfd, read only: struct init_launch and its strings */
+    INIT_FD_LOG = 7,    /* the log pipe's read end: kept for whoever reads the logs next */
+    INIT_FD_COUNT = 8,
+};
+
+/* INIT_FD_LAUNCH and the memfd of INIT_EXEC: this header, then argc + envc NUL-terminated strings:
+ * the arguments, then "NAME=value". Written by launch_memfd(). */
+#define INIT_LAUNCH_MAGIC   0x316c7964u /* "dyl1" */
+#define INIT_LAUNCH_MAX     (8u << 20)
+#define INIT_LAUNCH_STRINGS 65536u
+struct init_launch {
+    uint32_t magic;
+    uint32_t argc;
+    uint32_t envc;
+    uint32_t size;  /* of the whole record */
+    uint32_t flags; /* INIT_TTY */
+    uint16_t rows, cols;
+    uint32_t reserved[2];
+};
+#define INIT_TTY 1u /* give the command a PTY of the dyno's own /dev/pts as controlling terminal   \
+                     */
+
+enum init_request_kind {
+    INIT_HELLO = 1,  /* answered by INIT_STATE; makes this connection the current one */
+    INIT_SIGNAL = 2, /* signo to every process of the dyno but dyno-init; answered by nothing */
+    INIT_STOP = 3,   /* as INIT_SIGNAL, and from now on the end of the command does not kill the
+                      * others: they have their grace period too */
+    INIT_EXEC = 4, /* one more process; descriptors: [0] launch memfd, [1..3] stdin, stdout, stderr
+                    * (absent with INIT_TTY). Answered by INIT_EXEC_STARTED or _FAILED */
+    INIT_EXEC_SIGNAL = 5, /* signo to the process group of the exec `token` */
+    INIT_RELEASE = 6,     /* the exit has been recorded and the log pipe read to its end: exit */
+};
+
+struct init_request {
+    uint32_t version;
+    uint32_t kind;
+    uint32_t token; /* names an exec; chosen by the agent, never 0 */
+    int32_t signo;
+    uint32_t reserved[4];
+};
+
+enum init_event_kind {
+    INIT_STATE = 1,   /* descriptor: [0] the log pipe's read end. pid: the command's, 0 before
+                       * it started or after it ended; status as in INIT_EXITED when ended */
+    INIT_STARTED = 2, /* the command's execve succeeded; descriptor with INIT_TTY: [0] PTY master */
+    INIT_START_FAILED =
+        3,           /* execve failed: status is the errno. dyno-init behaves as after an exit */
+    INIT_EXITED = 4, /* every process of the dyno is gone; status: the command's wait status */
+    INIT_EXEC_STARTED = 5, /* token; descriptor with INIT_TTY: [0] PTY master */
+    INIT_EXEC_FAILED = 6,  /* token; status: the errno */
+    INIT_EXEC_EXITED = 7,  /* token; status: the wait status */
+    INIT_MAIN_ENDED = 8,   /* after INIT_STOP: the command ended (status), others still run */
+};
+
+enum init_phase { INIT_PHASE_STARTING = 0, INIT_PHASE_RUNNING = 1, INIT_PHASE_ENDED = 2 };
+
+struct init_event {
+    uint32_t version;
+    uint32_t kind;
+    uint32_t token;
+    uint32_t phase;       /* enum init_phase */
+    int32_t pid;          /* in the dyno's PID namespace */
+    int32_t status;       /* wait(2) status, or an errno */
+    uint32_t start_errno; /* not 0: the command could not be executed */
+    uint32_t reserved0;
+    uint64_t started_boot_usec; /* CLOCK_BOOTTIME of the command's start, 0: not started */
+    uint64_t ended_boot_usec;   /* 0: not ended */
+    uint32_t reserved[4];
+};
+
+#endif

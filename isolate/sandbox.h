@@ -1,0 +1,105 @@
+/* sandbox.h - what one agent sets up once, and how one dyno is started in it.
+ *
+ * The parent decides and validates everything into a plan; the child carries it out in one ordered
+ * table of steps (steps.c) and executes dyno-init. The two need no meeting point: the child works
+ * from descriptors that exist before it is cloned, so a start never waits for the agent, and an
+ * agent that dies in the middle of one leaves a child that either completes or fails by itself.
+ *
+ * As root: the child does its mounts with the machine's root credentials in a mount namespace that
+ * the machine's user namespace owns, then joins the dyno's user namespace, where it is one
+ * unprivileged user and has no capability over any of its namespaces. Rootless: the agent itself
+ * lives in a user namespace of its own (sandbox_enter_rootless), where it has the same powers over
+ * a private mount namespace; everything after that is the same code. */
+#ifndef ISOLATE_SANDBOX_H
+#define ISOLATE_SANDBOX_H
+
+#include "base/err.h"
+#include "isolate/cgroup.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Moves this process, which must be single-threaded and not root, into a user namespace (its own
+ * ids mapped to themselves) and a mount namespace of its own. The first thing that a rootless agent
+ * does. -EPERM and its kin name the sysctl or policy that forbids it, and the fix. */
+int sandbox_enter_rootless(struct err *e);
+
+struct sandbox_config {
+    const char *stack;       /* "host", or an absolute path of a root filesystem's directory */
+    const char *runtime_dir; /* the agent's runtime directory, exists; the root template is mounted
+                              * in its `root` directory, inside a private mount namespace only */
+    const char *init_path;   /* the dyno-init program */
+    bool rootless;           /* sandbox_enter_rootless() was called */
+    uid_t slug_owner; /* uid that owns unpacked slugs on disk; also the uid inside every dyno,
+                       * so that one idmapped mount maps it to the dyno's host uid */
+};
+
+struct sandbox;
+
+/* Root: makes the mount namespace private to this process first (unshare: must be single-threaded).
+ * Builds the root template, compiles the seccomp program, opens dyno-init, probes the kernel. */
+int sandbox_open(const struct sandbox_config *config, struct sandbox **ret, struct err *e);
+void sandbox_freep(struct sandbox **s);
+/* The stack has /bin/bash or /usr/bin/bash. */
+bool sandbox_has_bash(const struct sandbox *s);
+
+/* A user namespace that maps INNER (the slug owner) to the host ids UID/GID and nothing else. Made
+ * ahead and kept for a dyno's restarts: making one costs a process. *ret_fd is the caller's. Root
+ * only. */
+int sandbox_userns(const struct sandbox *s, uid_t uid, gid_t gid, int *ret_fd, struct err *e);
+
+/* Everything that one start needs, decided. Descriptors are borrowed for the call; all are CLOEXEC.
+ */
+struct plan {
+    const char *hostname;
+    uid_t uid; /* host ids of the dyno; rootless: the agent's own */
+    gid_t gid;
+    int userns_fd;  /* from sandbox_userns(); -1 when rootless: the child makes its own */
+    int slug_fd;    /* O_PATH directory: the overlay's lower layer; -1: an empty /app */
+    int scratch_fd; /* O_PATH of an empty directory for what the dyno writes; made by
+                     * sandbox_scratch() */
+    struct cgroup *cgroup;
+    struct limits limits; /* for rlimits that follow the size (processes) */
+    int stdio[3];         /* the command's; -1: /dev/null for 0, the log pipe for 1 and 2 */
+    int log_read;         /* the log pipe's two ends */
+    int log_write;
+    int ctl_fd; /* INIT_FD_CTL .. INIT_FD_LAUNCH, see initproto.h */
+    int listen_fd;
+    int record_fd;
+    int launch_fd;
+};
+
+/* Makes SCRATCH/upper, work and tmp below the directory NAME of DIRFD (which it creates), owned as
+ * the dyno's writes need. *ret_fd: O_PATH of it, the caller's. */
+int sandbox_scratch(const struct sandbox *s, int dirfd, const char *name, uid_t uid, gid_t gid,
+                    int *ret_fd, struct err *e);
+
+/* A child on its way to dyno-init. */
+struct spawned {
+    pid_t pid;
+    int pidfd;
+    int report_fd; /* non-blocking; sandbox_report() reads it when readable */
+};
+
+/* Clones the child into its namespaces and returns at once. */
+int sandbox_spawn(struct sandbox *s, const struct plan *plan, struct spawned *ret, struct err *e);
+
+/* What became of the child's steps: 1: dyno-init was executed; 0: not known yet; negative: the step
+ * that failed is in E ("switch user: setresuid: Operation not permitted") and the child has exited.
+ */
+int sandbox_report(int report_fd, struct err *e);
+
+/* One line of `dyno doctor`. */
+struct probe {
+    const char *name; /* "idmapped mounts" */
+    bool found;
+    bool required;    /* dynod does not start without it */
+    char detail[200]; /* found: which form; missing: what it costs and how to get it */
+};
+
+/* Looks at the kernel and the machine. Works without a sandbox; makes and removes a few namespaces.
+ * *ret_n probes, freed with free(). */
+int sandbox_probe(bool rootless, struct probe **ret, size_t *ret_n, struct err *e);
+
+#endif
