@@ -1,0 +1,95 @@
+/* agent.h - what the API (and later the link) may ask of the agent. All JSON in SPECs comes from
+ * outside and is checked here, field by field: an unknown field, a wrong type or a missing one is
+ * an error that names the field. Nothing blocks; results that take time come through callbacks or
+ * events.
+ *
+ * Errors: -ENOENT (no such app, dyno), -EINVAL (bad field), -EEXIST, -EBUSY (draining, limit),
+ * -ENOSPC … with the fault in the struct err; the API maps them to HTTP status. */
+#ifndef CORE_AGENT_H
+#define CORE_AGENT_H
+
+#include "base/err.h"
+#include "base/name.h"
+#include "core/config.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <systemd/sd-event.h>
+
+struct agent;
+
+sd_event *agent_loop(struct agent *a);
+const struct config *agent_config(const struct agent *a);
+
+/* --- Commands. *ret: what to answer, the caller's reference.
+ * ---------------------------------------- */
+
+/* SPEC: {"slug": URL, "digest": "sha256:HEX"?, "env": {..}?, "size": S?, "formation": {"web": 2}?,
+ * "dir": PATH? (instead of slug; only a rootless or local agent)}. Answer: the release
+ * {"app","version","slug","digest"…}. */
+int agent_release(struct agent *a, const char *app, const json_t *spec, json_t **ret,
+                  struct err *e);
+/* SPEC: {"web": 3, "worker": 1}. Answer: the whole formation. */
+int agent_scale(struct agent *a, const char *app, const json_t *spec, json_t **ret, struct err *e);
+/* DYNO: NULL (all of the app) or "web.1". Answer: {"restarted"|"stopped": [names]}. */
+int agent_restart(struct agent *a, const char *app, const char *dyno, json_t **ret, struct err *e);
+int agent_stop(struct agent *a, const char *app, const char *dyno, json_t **ret, struct err *e);
+/* Stops everything of APP and forgets it. */
+int agent_forget(struct agent *a, const char *app, json_t **ret, struct err *e);
+
+/* --- Attached commands: exec into a dyno, one-off runs
+ * -------------------------------------------------- */
+
+/* Who is attached. Callbacks come from the loop, never from inside the call that made them. */
+struct attach_ops {
+    /* The process runs. TTY: fds[0] is the PTY's master, n = 1. Else fds are the agent's ends of
+     * its stdin, stdout, stderr, n = 3. Borrowed: pass them on at once (SCM_RIGHTS). */
+    void (*started)(void *userdata, const char *dyno, const int *fds, size_t n, bool tty);
+    /* It ended: STATUS as a shell has it (128 + signal). Or it never ran: WHY is set, STATUS is
+     * 126/127. The last callback. */
+    void (*ended)(void *userdata, int status, const struct err *why);
+};
+struct attach;
+
+/* SPEC: {"argv": [..] or "command": S, "tty": {"rows","cols","term"}?, "env": {..}?, "size": S?,
+ * "attach": B (default true)}. APP's release. OPS NULL: detached, output goes to the logs. Answer:
+ * {"dyno": "run.4123"}. */
+int agent_run(struct agent *a, const char *app, const json_t *spec, const struct attach_ops *ops,
+              void *userdata, struct attach **ret_attach, json_t **ret, struct err *e);
+/* SPEC: {"argv": [..] or "command": S, "tty": {..}?, "env": {..}?}. In the running dyno APP/DYNO.
+ */
+int agent_exec(struct agent *a, const char *app, const char *dyno, const json_t *spec,
+               const struct attach_ops *ops, void *userdata, struct attach **ret_attach,
+               struct err *e);
+/* A signal from the client (SIGINT of a client without a PTY). */
+int attach_signal(struct attach *at, int signo, struct err *e);
+/* The client is gone: the SIGHUP ladder starts (R16). No callback after this. NULL is fine. */
+void attach_detach(struct attach *at);
+
+/* --- Questions
+ * -------------------------------------------------------------------------------------------- */
+
+json_t *agent_status(struct agent *a); /* version, pid, uptime, counts, health of helpers */
+json_t *agent_apps(struct agent *a);   /* [{"name","release":{..},"formation":{..}}] */
+int agent_app(struct agent *a, const char *app, json_t **ret, struct err *e);
+/* [{"app","dyno","type","num","state","release","port","pid","restarts","since","uptime_ms","memory","memory_quota",
+ *   "memory_max","cpu_usec","pids","pids_max","size","command","last_exit":{..}|null,"next_start_ms"?}]
+ */
+json_t *agent_dynos(struct agent *a, const char *app /* NULL: all */);
+int agent_dyno(struct agent *a, const char *app, const char *dyno, json_t **ret, struct err *e);
+json_t *agent_doctor(struct agent *a); /* [{"name","found","required","detail"}] */
+
+/* Has dynod-logs write its answer into FD (taken): QUERY as of logproto.h. */
+int agent_logs(struct agent *a, const json_t *query, int fd, struct err *e);
+
+/* Events, newest last: {"id": N, "t": RFC3339, "kind":
+ * "state"|"exit"|"fetch"|"release"|"scale"|"agent"|…, "app","dyno", "release", "from","to",
+ * "cause", "fault", "evidence": {..}, "text": S}. */
+json_t *agent_events(struct agent *a, uint64_t after_id, size_t max);
+struct event_watch;
+typedef void (*event_fn)(void *userdata, const json_t *event);
+int agent_watch_events(struct agent *a, event_fn fn, void *userdata, struct event_watch **ret,
+                       struct err *e);
+void agent_unwatch_events(struct event_watch *w);
+
+#endif

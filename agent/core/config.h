@@ -1,0 +1,87 @@
+/* config.h - dynod.conf: INI, with drop-ins from dynod.conf.d beside it in name order. Every key is
+ * in one table (config.c) with its type, limits and default; the man page dynod.conf(5) and the
+ * shipped file list the same keys. An unknown key or section, or a bad value, is the operator's
+ * fault and names file:line. */
+#ifndef CORE_CONFIG_H
+#define CORE_CONFIG_H
+
+#include "base/err.h"
+#include "base/log.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* A dyno size, [size NAME]. */
+struct size {
+    char name[32];
+    uint64_t memory;      /* bytes; R14 above it */
+    double memory_factor; /* R15 at memory * factor */
+    uint64_t pids;
+    unsigned cpu_shares; /* 1024: one share */
+};
+
+#define CONFIG_SIZES_MAX 32
+
+/* Times are microseconds, sizes bytes. */
+struct config {
+    /* [agent] */
+    char runtime_dir[256];   /* /run/dynod */
+    char state_dir[256];     /* /var/lib/dynod */
+    char api_socket[256];    /* RUNTIME_DIR/api.sock */
+    char api_group[64];      /* whose members may use it beside root; "": nobody */
+    char cgroup_parent[256]; /* "auto" */
+    char program_dir[256];   /* where the helper programs are; default: beside dynod itself */
+    uid_t uid_first,
+        uid_last; /* uid_range: [0] dynod-logs, [1] dynod-fetch and slug owner, [16..] dynos */
+    enum log_level log_level;
+    /* [store] */
+    char ca_file[256]; /* "": the system's */
+    bool allow_http;
+    unsigned fetch_jobs; /* fetches at once */
+    uint64_t compressed_max, unpacked_max, entries_max, ratio_max;
+    uint64_t fetch_connect, fetch_stall, fetch_total;
+    /* [sandbox] */
+    char stack[256]; /* "host" or an absolute directory */
+    /* [dyno] */
+    uint64_t boot_timeout;                     /* R10 */
+    uint64_t stop_grace;                       /* R12 */
+    uint64_t launch_timeout;                   /* R99 */
+    uint64_t restart_delay, restart_delay_max; /* the second restart's delay, and the cap */
+    uint64_t restart_reset; /* a run that stayed up so long starts the counting anew */
+    uint64_t cycle;         /* 24 h + random 0..216 min; 0: off */
+    unsigned port_first, port_last;
+    unsigned dynos_max;
+    char default_size[32];
+    uint64_t sample_interval; /* of memory, for R14 and metrics */
+    /* [logs] */
+    uint64_t tail_bytes;
+    unsigned tail_lines;
+    char log_source[32]; /* "heroku" */
+
+    struct size sizes[CONFIG_SIZES_MAX];
+    size_t n_sizes;
+};
+
+/* The defaults; ROOTLESS: the XDG directories instead of /run and /var/lib. */
+int config_defaults(bool rootless, struct config *ret, struct err *e);
+
+/* Reads FILE, then *.conf in FILE.d, over the defaults in *C. REQUIRED: false: a missing FILE is
+ * fine. */
+int config_read(struct config *c, const char *file, bool required, struct err *e);
+
+/* One "section.key=value", as `dynod -o` takes them; messages say "-o". */
+int config_set(struct config *c, const char *assignment, struct err *e);
+
+/* Checks what only the whole shows: ranges that do not overlap, default_size exists, room for
+ * dynos_max in the uid and port ranges. */
+int config_check(const struct config *c, struct err *e);
+
+const struct size *config_size(const struct config *c, const char *name); /* NULL: unknown */
+
+/* Every key with its value as the shipped file would have it, for `dynod --dump-config` and for the
+ * test that compares it with packaging/dynod.conf and the man page. To be freed. */
+char *config_text(const struct config *c);
+
+#endif

@@ -1,0 +1,32 @@
+/* reconcile.h - the difference between what is wanted and what is, as a list of actions. Pure. */
+#ifndef CORE_RECONCILE_H
+#define CORE_RECONCILE_H
+
+#include "core/model.h"
+
+/* One dyno that the agent has, whatever its state. */
+struct have {
+    struct dyno_name name;
+    uint64_t generation; /* it was started for */
+    bool stopping;       /* its end is on its way already */
+};
+
+enum action_kind {
+    ACTION_START,   /* wanted, not there */
+    ACTION_STOP,    /* there, not wanted */
+    ACTION_REPLACE, /* there, of an older generation: stop, then start */
+};
+
+struct action {
+    enum action_kind kind;
+    size_t want; /* index into wants; SIZE_MAX for ACTION_STOP */
+    size_t have; /* index into haves; SIZE_MAX for ACTION_START */
+};
+
+/* Neither list needs an order. A dyno that is stopping gets no second ACTION_STOP; wanted again, it
+ * gets ACTION_REPLACE. *ret: freed with free(); stops first, then replacements, then starts in the
+ * wants' order. */
+int reconcile(const struct want *wants, size_t n_wants, const struct have *haves, size_t n_haves,
+              struct action **ret, size_t *ret_n, struct err *e);
+
+#endif
