@@ -25,7 +25,8 @@ const struct config *agent_config(const struct agent *a);
  * ---------------------------------------- */
 
 /* SPEC: {"slug": URL, "digest": "sha256:HEX"?, "env": {..}?, "size": S?, "formation": {"web": 2}?,
- * "dir": PATH? (instead of slug; only a rootless or local agent)}. Answer: the release
+ * "dir": PATH? (instead of slug), "types": [{"name","command"}]? (with dir: its Procfile as the CLI
+ * read it), "ports": {..}?, "restart": B?}. Answer: the release
  * {"app","version","slug","digest"…}. */
 int agent_release(struct agent *a, const char *app, const json_t *spec, json_t **ret,
                   struct err *e);

@@ -4,6 +4,8 @@
  * Entries ("op" and fields; anything else is an error):
  *   release    app, url, digest|null, env {NAME: VALUE}, size, types|null [{name, command}],
  * formation {type: n}, created (real usec), dir (local mode: a directory instead of a url)
+ *              ports {type: n}|absent (local mode: instance i of type listens on n + i - 1, every
+ * type has a PORT), restart B (default true; false: a dyno that ended stays down)
  *              -> version = last + 1 ("version" in the entry when replayed)
  *   resolve    app, version, digest, types: the fetch has said what the release holds
  *   scale      app, formation {type: n}: only the named types change
@@ -33,6 +35,7 @@ struct want_type {
     char *command; /* NULL until the release is resolved */
     unsigned count;
     bool from_release_file;
+    unsigned port; /* local mode: of instance 1; 0: the agent chooses, for `web` only */
 };
 
 struct release {
@@ -44,6 +47,7 @@ struct release {
     bool resolved;   /* types and commands are known */
     json_t *env;     /* object of strings */
     char size[32];
+    bool restart; /* crashed dynos run again */
     uint64_t created;
 };
 
