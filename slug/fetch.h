@@ -1,12 +1,12 @@
-/* fetch.h - what dynod and dynod-fetch say to each other, in JSON frames on the fetch's stdin (fd 0, a
- * socketpair). One fetch a process: one request, any number of progress frames, one result.
+/* fetch.h - what dynod and dynod-fetch say to each other, in JSON frames on the fetch's stdin (fd
+ * 0, a socketpair). One fetch a process: one request, any number of progress frames, one result.
  *
  *  dynod -> fetch, one frame, descriptors: [0] the directory to unpack into (empty, owned by the
  *                  fetch's uid), [1] for file:// the open slug file
  *    {"url": "https://...", "digest": HEX or absent, "ca_file": PATH or absent,
  *     "limits": {"compressed": BYTES, "unpacked": BYTES, "entries": N, "depth": N, "ratio": N,
- *                "connect_ms": N, "stall_ms": N, "total_ms": N}}        (absent: the defaults below)
- *  fetch -> dynod
+ *                "connect_ms": N, "stall_ms": N, "total_ms": N}}        (absent: the defaults
+ * below) fetch -> dynod
  *    {"progress": {"bytes": N, "total": N or absent, "entries": N}}      at most every 200 ms
  *    {"ok": {"digest": HEX, "compressed": N, "unpacked": N, "entries": N,
  *            "types": [{"name": S, "command": S, "release_file": B}...], "warnings": [S...],
@@ -28,7 +28,7 @@
 #define FETCH_NAME_MAX       4096ull
 #define FETCH_RATIO_MAX      200ull /* unpacked : compressed, above 64 MiB unpacked */
 #define FETCH_CONNECT_MS     10000ull
-#define FETCH_STALL_MS       30000ull  /* no byte for so long */
+#define FETCH_STALL_MS       30000ull /* no byte for so long */
 #define FETCH_TOTAL_MS       900000ull
 
 #endif
