@@ -14,7 +14,7 @@ struct have {
 enum action_kind {
     ACTION_START,   /* wanted, not there */
     ACTION_STOP,    /* there, not wanted */
-    ACTION_REPLACE, /* there, of an older generation: stop, then start */
+    ACTION_REPLACE, /* there, of another generation or on its way out: stop, then start */
 };
 
 struct action {
@@ -23,9 +23,14 @@ struct action {
     size_t have; /* index into haves; SIZE_MAX for ACTION_START */
 };
 
-/* Neither list needs an order. A dyno that is stopping gets no second ACTION_STOP; wanted again, it
- * gets ACTION_REPLACE. *ret: freed with free(); stops first, then replacements, then starts in the
- * wants' order. */
+/* Neither list needs an order; no two wants share a name. A dyno that is stopping gets no second
+ * ACTION_STOP; wanted again, it gets ACTION_REPLACE. Of several haves of one name (which only a
+ * mistake makes) the best one counts and the others are stopped: one that runs for the wanted
+ * generation, else one that is stopping already, else the first.
+ *
+ * Generations are compared for equality: a dyno of a newer one than is wanted comes from a desired
+ * state that was lost, and is replaced too. *ret: freed with free(), NULL when there is nothing to
+ * do; stops first, in the haves' order, then replacements, then starts, in the wants' order. */
 int reconcile(const struct want *wants, size_t n_wants, const struct have *haves, size_t n_haves,
               struct action **ret, size_t *ret_n, struct err *e);
 
