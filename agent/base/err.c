@@ -42,8 +42,11 @@ int err_wrap(struct err *e, const char *fmt, ...)
     va_start(ap, fmt);
     int n = vsnprintf(e->text, sizeof(e->text), fmt, ap);
     va_end(ap);
-    if (n >= 0 && (size_t)n < sizeof(e->text))
-        (void)snprintf(e->text + n, sizeof(e->text) - (size_t)n, ": %s", old);
+    /* A cut end is meant here; the precision tells the compiler so (-Wformat-truncation). */
+    if (n >= 0 && (size_t)n < sizeof(e->text)) {
+        int room = (int)sizeof(e->text) - n;
+        (void)snprintf(e->text + n, (size_t)room, ": %.*s", room, old);
+    }
     return -e->errnum;
 }
 
