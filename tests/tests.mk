@@ -11,6 +11,37 @@ $(BUILD)/tests/test_%: tests/unit/test_%.c $(ALL_LIBS) | $(INCLUDE_ROOTS)
 	$(Q)$(CC) $(CFLAGS) $(TEST_INC) -MMD -MP $(shell $(PKG_CONFIG) --cflags $(PKGS_all) cmocka) $(LDFLAGS) \
 	    -o $@ $< $(ALL_LIBS) $(ALL_LIBS) $(shell $(PKG_CONFIG) --libs $(PKGS_all) cmocka)
 
-.PHONY: unit
-unit: $(UNIT_TESTS)
+.PHONY: unit unit-build
+unit: unit-build
 	@for t in $(UNIT_TESTS); do $$t || exit 1; done
+unit-build: $(UNIT_TESTS)
+
+# The same under ASan and UBSan, in a tree of its own.
+ASAN_MAKE = $(MAKE) --no-print-directory SAN=1 BUILD=$(BUILD)/asan
+.PHONY: asan asan-build
+asan: asan-build
+	@$(ASAN_MAKE) unit
+asan-build:
+	@$(ASAN_MAKE) unit-build
+
+-include tests/fuzz/fuzz.mk
+-include tests/bench/bench.mk
+
+# An upward #include does not compile.
+.PHONY: check-layers
+check-layers: | $(INCLUDE_ROOTS)
+	@tests/layers $(CC) $(BUILD)/inc $(foreach c,$(COMPONENTS),"$(c):$(DIR_$(c)):$(SEES_$(c))")
+
+# Everything, built first and then run by one script that counts. pkg-config is one of the packages
+# that deps-test installs, hence the second make. `make check T=tests/integration/main.bats`: only
+# that story.
+T ?=
+PARALLEL = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS))
+.PHONY: check check-build
+check: deps-test
+	@$(MAKE) --no-print-directory $(PARALLEL) $(if $(T),all,check-build)
+	@BUILD=$(abspath $(BUILD)) tests/check $(T)
+check-build: all unit-build asan-build $(FUZZ_TARGETS)
+
+# --- static analysis: quiet, or the exception is written down where it is made ------------------------
+ANALYZE_SRC = $(foreach c,$(COMPONENTS),$(LIB_SRC_$(c))) $(LIB_SRC_fetch) $(wildcard agent/*/main.c slug/fetch/main.c)
