@@ -61,7 +61,7 @@ SEES_fetch      := base slug
 ALL_LIBS := $(foreach l,cli core logs fetch isolate slug base,$(BUILD)/lib$(l).a)
 
 PKGS_dynod       = libsystemd jansson libmicrohttpd libcap libseccomp inih
-PKGS_dynod-logs  = libsystemd jansson
+PKGS_dynod-logs  = libsystemd jansson zlib libseccomp
 PKGS_dynod-fetch = libsystemd jansson libcurl libarchive libcrypto zlib libisal libseccomp libcap yaml-0.1
 PKGS_dyno        = libsystemd jansson libarchive libcrypto zlib yaml-0.1 libseccomp libcap
 PKGS_all         = $(sort $(PKGS_dynod) $(PKGS_dynod-logs) $(PKGS_dynod-fetch) $(PKGS_dyno))
