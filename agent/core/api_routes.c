@@ -1,0 +1,134 @@
+#include "core/api_priv.h"
+
+#include "base/scoped.h"
+
+#include <errno.h>
+
+static struct agent *agent_of(const struct request *rq)
+{
+    return rq->client->api->agent;
+}
+
+static const char *dyno_of(const struct request *rq)
+{
+    return rq->params.dyno[0] ? rq->params.dyno : NULL;
+}
+
+static int route_status(struct request *rq, struct err *e)
+{
+    return reply_json(rq, MHD_HTTP_OK, agent_status(agent_of(rq)), e);
+}
+
+static int route_doctor(struct request *rq, struct err *e)
+{
+    return reply_json(rq, MHD_HTTP_OK, agent_doctor(agent_of(rq)), e);
+}
+
+static int route_apps(struct request *rq, struct err *e)
+{
+    return reply_json(rq, MHD_HTTP_OK, agent_apps(agent_of(rq)), e);
+}
+
+static int route_app(struct request *rq, struct err *e)
+{
+    json_t *json = NULL;
+    int r = agent_app(agent_of(rq), rq->params.app, &json, e);
+
+    return r < 0 ? r : reply_json(rq, MHD_HTTP_OK, json, e);
+}
+
+/* An app without dynos has an empty list; one that does not exist is an error. */
+static int route_dynos(struct request *rq, struct err *e)
+{
+    const char *app = rq->params.app[0] ? rq->params.app : NULL;
+    json_t *dynos = agent_dynos(agent_of(rq), app), *known = NULL;
+
+    if (app && dynos && json_array_size(dynos) == 0) {
+        int r = agent_app(agent_of(rq), app, &known, e);
+
+        json_decref(known);
+        if (r < 0) {
+            json_decref(dynos);
+            return r;
+        }
+    }
+    return reply_json(rq, MHD_HTTP_OK, dynos, e);
+}
+
+static int route_dyno(struct request *rq, struct err *e)
+{
+    json_t *json = NULL;
+    int r = agent_dyno(agent_of(rq), rq->params.app, rq->params.dyno, &json, e);
+
+    return r < 0 ? r : reply_json(rq, MHD_HTTP_OK, json, e);
+}
+
+static int route_release(struct request *rq, struct err *e)
+{
+    json_t *json = NULL;
+    int r = agent_release(agent_of(rq), rq->params.app, rq->spec, &json, e);
+
+    return r < 0 ? r : reply_json(rq, MHD_HTTP_CREATED, json, e);
+}
+
+static int route_scale(struct request *rq, struct err *e)
+{
+    json_t *json = NULL;
+    int r = agent_scale(agent_of(rq), rq->params.app, rq->spec, &json, e);
+
+    return r < 0 ? r : reply_json(rq, MHD_HTTP_OK, json, e);
+}
+
+static int route_restart(struct request *rq, struct err *e)
+{
+    json_t *json = NULL;
+    int r = agent_restart(agent_of(rq), rq->params.app, dyno_of(rq), &json, e);
+
+    return r < 0 ? r : reply_json(rq, MHD_HTTP_OK, json, e);
+}
+
+static int route_stop(struct request *rq, struct err *e)
+{
+    json_t *json = NULL;
+    int r = agent_stop(agent_of(rq), rq->params.app, dyno_of(rq), &json, e);
+
+    return r < 0 ? r : reply_json(rq, MHD_HTTP_OK, json, e);
+}
+
+static int route_forget(struct request *rq, struct err *e)
+{
+    json_t *json = NULL;
+    int r = agent_forget(agent_of(rq), rq->params.app, &json, e);
+
+    return r < 0 ? r : reply_json(rq, MHD_HTTP_OK, json, e);
+}
+
+#define PARAMS_LOGS   (PARAM_APP | PARAM_DYNO | PARAM_N | PARAM_FOLLOW | PARAM_FORMAT | PARAM_SOURCE)
+#define PARAMS_EVENTS (PARAM_AFTER | PARAM_N | PARAM_FOLLOW)
+
+/* In the order of docs/openapi.yaml. */
+static const struct route all[] = {
+    {"GET", "/v1/status", route_status, false, 0, 0},
+    {"GET", "/v1/doctor", route_doctor, false, 0, 0},
+    {"GET", "/v1/apps", route_apps, false, 0, 0},
+    {"GET", "/v1/apps/{app}", route_app, false, 0, 0},
+    {"DELETE", "/v1/apps/{app}", route_forget, false, 0, 0},
+    {"POST", "/v1/apps/{app}/releases", route_release, true, 0, 0},
+    {"PATCH", "/v1/apps/{app}/formation", route_scale, true, 0, 0},
+    {"POST", "/v1/apps/{app}/restart", route_restart, false, 0, 0},
+    {"POST", "/v1/apps/{app}/stop", route_stop, false, 0, 0},
+    {"POST", "/v1/apps/{app}/run", route_run, true, 0, 0},
+    {"GET", "/v1/dynos", route_dynos, false, PARAM_APP, 0},
+    {"GET", "/v1/dynos/{app}/{dyno}", route_dyno, false, 0, 0},
+    {"POST", "/v1/dynos/{app}/{dyno}/restart", route_restart, false, 0, 0},
+    {"POST", "/v1/dynos/{app}/{dyno}/stop", route_stop, false, 0, 0},
+    {"POST", "/v1/dynos/{app}/{dyno}/exec", route_exec, true, 0, 0},
+    {"GET", "/v1/logs", route_logs, false, PARAMS_LOGS, API_LOGS_N_MAX},
+    {"GET", "/v1/events", route_events, false, PARAMS_EVENTS, API_EVENTS_N_MAX},
+};
+
+const struct route *routes(size_t *ret_n)
+{
+    *ret_n = sizeof(all) / sizeof(all[0]);
+    return all;
+}
