@@ -1,0 +1,87 @@
+/* cgroup_impl.h - what the two cgroup versions share; private to cgroup*.c, spawn.c and their
+ * tests. */
+#ifndef ISOLATE_CGROUP_IMPL_H
+#define ISOLATE_CGROUP_IMPL_H
+
+#include "isolate/cgroup.h"
+
+#include <sys/types.h>
+
+#define CGROUP_ID_MAX          200  /* bytes of an id; with ".N" still a file name */
+#define CGROUP_TEXT_MAX        8192 /* memory.stat is the longest file that is read whole */
+#define CGROUP_CPU_PERIOD_USEC 100000u
+
+/* The hierarchies of v1; v2 has one, and uses the first place. */
+enum controller { CTRL_MEMORY, CTRL_PIDS, CTRL_CPU, CTRL_CPUACCT, CTRL_FREEZER, CTRL_COUNT };
+
+struct cgroup_ops {
+    int (*set_limits)(struct cgroup *c, const struct limits *limits, struct err *e);
+    int (*watch)(struct cgroup *c, struct err *e); /* fills oom_fd and quota_fd */
+    int (*usage)(struct cgroup *c, struct cgroup_usage *ret, struct err *e);
+    bool (*populated)(struct cgroup *c);
+    int (*kill)(struct cgroup *c, struct err *e);
+};
+
+struct cgroup_tree {
+    enum cgroup_version version;
+    const struct cgroup_ops *ops;
+    int dirs[CTRL_COUNT];   /* the agent's level in each hierarchy; -1: not there, or as in an
+                             * earlier place */
+    int alias[CTRL_COUNT];  /* the place that has the directory of this controller; -1: none */
+    char *path[CTRL_COUNT]; /* of dirs[] */
+    bool memsw;             /* v1: memory.memsw.* exists */
+    char text[512];         /* cgroup_tree_text() */
+};
+
+struct cgroup {
+    struct cgroup_tree *tree;
+    uint64_t quota; /* v1: what quota_fd was made for */
+    int oom_fd;
+    int quota_fd;
+    char id[CGROUP_ID_MAX + 1];
+};
+
+/* Where the tree looks; for the tests. */
+struct cgroup_sources {
+    const char *mountinfo;   /* /proc/self/mountinfo */
+    const char *self_cgroup; /* /proc/self/cgroup */
+};
+int cgroup_tree_open_at(const struct cgroup_sources *src, const char *parent, bool needed,
+                        struct cgroup_tree **ret, struct err *e);
+
+/* cgroup_v1.c, cgroup_v2.c: open the agent's level. MOUNTS: the mount points of the controllers. */
+int cgroup_v1_open(struct cgroup_tree *t, char *const mounts[CTRL_COUNT], const char *parent,
+                   struct err *e);
+int cgroup_v2_open(struct cgroup_tree *t, const char *mount, const char *self_cgroup,
+                   const char *parent, struct err *e);
+
+/* --- joining: prepared by the parent, carried out by the child --- */
+
+struct cgroup_join {
+    int tasks[CTRL_COUNT]; /* v1: write "0" to each */
+    size_t n_tasks;
+    int into; /* v2: for CLONE_INTO_CGROUP; else -1 */
+};
+int cgroup_join_prepare(struct cgroup *c, struct cgroup_join *ret, struct err *e);
+void cgroup_join_done(struct cgroup_join *j);
+
+/* --- files of the cgroup ID in the hierarchy of CTRL --- */
+
+int cg_open(const struct cgroup *c, enum controller ctrl, const char *file, int flags);
+/* 0 or -errno. */
+int cg_put(const struct cgroup *c, enum controller ctrl, const char *file, const char *text);
+int cg_put_u64(const struct cgroup *c, enum controller ctrl, const char *file, uint64_t value);
+/* The same with an error that says what was to be written where. */
+int cg_set(const struct cgroup *c, enum controller ctrl, const char *file, const char *text,
+           struct err *e);
+/* The whole file, NUL-terminated; its length or -errno. */
+ssize_t cg_get(const struct cgroup *c, enum controller ctrl, const char *file, char *buf,
+               size_t cap);
+/* A file with one number; "max" and an absent file are DEF. */
+uint64_t cg_get_u64(const struct cgroup *c, enum controller ctrl, const char *file, uint64_t def);
+/* The number after "KEY " at a line's start of TEXT; 0: not there. */
+uint64_t cg_field(const char *text, const char *key);
+/* SIGKILL to each process listed in `cgroup.procs` of CTRL; how many, or -errno. */
+int cg_kill_listed(const struct cgroup *c, enum controller ctrl);
+
+#endif

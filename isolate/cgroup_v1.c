@@ -1,0 +1,243 @@
+/* cgroup_v1.c - one hierarchy a controller. Kernel: Documentation/admin-guide/cgroup-v1/. */
+#include "base/fdio.h"
+#include "base/scoped.h"
+#include "isolate/cgroup_impl.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+
+#define FREEZE_ROUNDS  50 /* of FREEZE_NAP: how long cgroup_kill() waits for all to stand still */
+#define FREEZE_NAP_NS  1000000L
+#define UNFROZEN_KILLS 8 /* rounds without a freezer: each kills what the one before let fork */
+
+/* Writes VALUE, or what means "no limit" when it is 0. */
+static int set_or(const struct cgroup *c, enum controller ctrl, const char *file, uint64_t value,
+                  const char *unlimited, struct err *e)
+{
+    char text[24];
+
+    (void)snprintf(text, sizeof(text), "%" PRIu64, value);
+    return cg_set(c, ctrl, file, value ? text : unlimited, e);
+}
+
+/* memory <= memory + swap must hold at every moment, so the order depends on the direction: what
+ * the kernel refuses first is written second. */
+static int set_memory(const struct cgroup *c, uint64_t max, struct err *e)
+{
+    static const char limit[] = "memory.limit_in_bytes", memsw[] = "memory.memsw.limit_in_bytes";
+
+    if (!c->tree->memsw)
+        return set_or(c, CTRL_MEMORY, limit, max, "-1", e);
+    struct err ignored = ERR_INIT;
+    int first = set_or(c, CTRL_MEMORY, limit, max, "-1", &ignored);
+    int r = set_or(c, CTRL_MEMORY, memsw, max, "-1", e);
+    if (r == 0 && first < 0)
+        r = set_or(c, CTRL_MEMORY, limit, max, "-1", e);
+    return r;
+}
+
+static int v1_set_limits(struct cgroup *c, const struct limits *limits, struct err *e)
+{
+    uint64_t quota = (uint64_t)limits->cpu_percent * CGROUP_CPU_PERIOD_USEC / 100;
+    int r = set_memory(c, limits->memory_max, e);
+
+    c->quota = limits->memory_quota;
+    if (r == 0)
+        r = set_or(c, CTRL_PIDS, "pids.max", limits->pids, "max", e);
+    if (r < 0 || c->tree->alias[CTRL_CPU] < 0)
+        return r;
+    r = set_or(c, CTRL_CPU, "cpu.shares", limits->cpu_shares, "1024", e);
+    if (r == 0 && quota > 0) {
+        r = set_or(c, CTRL_CPU, "cpu.cfs_period_us", CGROUP_CPU_PERIOD_USEC, "", e);
+        if (r == 0)
+            r = set_or(c, CTRL_CPU, "cpu.cfs_quota_us", quota, "-1", e);
+    } else if (r == 0) {
+        int put = cg_put(c, CTRL_CPU, "cpu.cfs_quota_us", "-1");
+
+        /* A kernel without bandwidth control has nothing to switch off. */
+        if (put < 0 && put != -ENOENT)
+            r = err_set(e, -put, "cgroup %s: lift the cpu cap", c->id);
+    }
+    return r;
+}
+
+/* cgroup-v1/memory.rst, "Thresholds" and "OOM Control": an eventfd is told of FILE's event. The
+ * registration ends when the eventfd is closed. */
+static int watch_file(const struct cgroup *c, const char *file, uint64_t threshold, int *ret_fd,
+                      struct err *e)
+{
+    scoped_fd event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    scoped_fd control = cg_open(c, CTRL_MEMORY, file, O_RDONLY);
+    char text[64];
+
+    if (event < 0)
+        return err_set(e, errno, "eventfd");
+    if (control < 0)
+        return err_set(e, -control, "cgroup %s: open %s", c->id, file);
+    if (threshold > 0)
+        (void)snprintf(text, sizeof(text), "%d %d %" PRIu64, event, control, threshold);
+    else
+        (void)snprintf(text, sizeof(text), "%d %d", event, control);
+    int r = cg_set(c, CTRL_MEMORY, "cgroup.event_control", text, e);
+    if (r < 0)
+        return r;
+    fd_closep(ret_fd);
+    *ret_fd = TAKE_FD(event);
+    return 0;
+}
+
+static int v1_watch(struct cgroup *c, struct err *e)
+{
+    const char *usage = c->tree->memsw ? "memory.memsw.usage_in_bytes" : "memory.usage_in_bytes";
+    int r = c->oom_fd >= 0 ? 0 : watch_file(c, "memory.oom_control", 0, &c->oom_fd, e);
+
+    if (r < 0)
+        return r;
+    fd_closep(&c->quota_fd);
+    return c->quota > 0 ? watch_file(c, usage, c->quota, &c->quota_fd, e) : 0;
+}
+
+static int v1_usage(struct cgroup *c, struct cgroup_usage *ret, struct err *e)
+{
+    char stat[CGROUP_TEXT_MAX], oom[256] = "";
+    ssize_t n = cg_get(c, CTRL_MEMORY, "memory.stat", stat, sizeof(stat));
+
+    if (n < 0)
+        return err_set(e, (int)-n, "cgroup %s: read memory.stat", c->id);
+    (void)cg_get(c, CTRL_MEMORY, "memory.oom_control", oom, sizeof(oom)); /* absent: no kills */
+    struct cgroup_usage u = {
+        .memory_rss = cg_field(stat, "total_rss"),
+        .memory_cache = cg_field(stat, "total_cache"),
+        .memory_swap = cg_field(stat, "total_swap"),
+        .pgpgin = cg_field(stat, "total_pgpgin"),
+        .pgpgout = cg_field(stat, "total_pgpgout"),
+        .cpu_usec = cg_get_u64(c, CTRL_CPUACCT, "cpuacct.usage", 0) / 1000,
+        .pids = cg_get_u64(c, CTRL_PIDS, "pids.current", 0),
+        .oom_kills = cg_field(oom, "oom_kill"),
+    };
+    u.memory = u.memory_rss + u.memory_cache + u.memory_swap;
+    *ret = u;
+    return 0;
+}
+
+static enum controller kill_hierarchy(const struct cgroup *c)
+{
+    return c->tree->alias[CTRL_FREEZER] >= 0 ? CTRL_FREEZER : CTRL_PIDS;
+}
+
+static bool v1_populated(struct cgroup *c)
+{
+    char text[32];
+
+    return cg_get(c, kill_hierarchy(c), "cgroup.procs", text, sizeof(text)) > 0;
+}
+
+/* Frozen processes do not fork, so what is listed once all stand still is all there is. A process
+ * that cannot be frozen now (uninterruptible) must not hold us up: it is killed all the same. */
+static int kill_frozen(struct cgroup *c, struct err *e)
+{
+    const struct timespec nap = {.tv_nsec = FREEZE_NAP_NS};
+    int r = cg_set(c, CTRL_FREEZER, "freezer.state", "FROZEN", e);
+    bool frozen = false;
+
+    if (r < 0)
+        return r;
+    for (int round = 0; r >= 0 && !frozen && round < FREEZE_ROUNDS; round++) {
+        char state[32] = "";
+
+        if (round > 0)
+            (void)nanosleep(&nap, NULL);
+        (void)cg_get(c, CTRL_FREEZER, "freezer.state", state, sizeof(state));
+        frozen = !strcmp(state, "FROZEN\n");
+        r = cg_kill_listed(c, CTRL_FREEZER); /* after the look at the state: the last list counts */
+    }
+    int thaw = cg_set(c, CTRL_FREEZER, "freezer.state", "THAWED", e);
+    if (r < 0)
+        return err_set(e, -r, "cgroup %s: list its processes", c->id);
+    return thaw;
+}
+
+static int v1_kill(struct cgroup *c, struct err *e)
+{
+    int r = 1;
+
+    if (c->tree->alias[CTRL_FREEZER] >= 0)
+        return kill_frozen(c, e);
+    for (int round = 0; r > 0 && round < UNFROZEN_KILLS; round++)
+        r = cg_kill_listed(c, kill_hierarchy(c));
+    return r < 0 ? err_set(e, -r, "cgroup %s: list its processes", c->id) : 0;
+}
+
+/* --- opening --- */
+
+static const struct cgroup_ops v1_ops = {
+    .set_limits = v1_set_limits,
+    .watch = v1_watch,
+    .usage = v1_usage,
+    .populated = v1_populated,
+    .kill = v1_kill,
+};
+
+/* Controllers mounted together ("cpu,cpuacct") share one directory. */
+static int find_alias(char *const mounts[CTRL_COUNT], int i)
+{
+    for (int j = 0; j < i; j++)
+        if (mounts[j] && !strcmp(mounts[j], mounts[i]))
+            return j;
+    return i;
+}
+
+static int open_level(struct cgroup_tree *t, int i, const char *mount, const char *parent,
+                      struct err *e)
+{
+    if (asprintf(&t->path[i], "%s%s", mount, parent) < 0) {
+        t->path[i] = NULL;
+        return err_set(e, ENOMEM, "open the cgroup tree");
+    }
+    int r = dir_make_all(t->path[i], 0755, e);
+    if (r < 0)
+        return r;
+    t->dirs[i] = open(t->path[i], O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (t->dirs[i] < 0)
+        return err_set(e, errno, "open the cgroup %s", t->path[i]);
+    return 0;
+}
+
+int cgroup_v1_open(struct cgroup_tree *t, char *const mounts[CTRL_COUNT], const char *parent,
+                   struct err *e)
+{
+    static const char *const names[CTRL_COUNT] = {"memory", "pids", "cpu", "cpuacct", "freezer"};
+    char found[128] = "", missing[128] = "";
+    char file[4096];
+
+    if (!mounts[CTRL_MEMORY] || !mounts[CTRL_PIDS])
+        return err_say(e, ENOENT,
+                       "no cgroup hierarchy has the %s controller: mount it, or boot "
+                       "with cgroup v2",
+                       mounts[CTRL_MEMORY] ? "pids" : "memory");
+    if (!strcmp(parent, "auto"))
+        parent = "/dynod";
+    for (int i = 0; i < CTRL_COUNT; i++) {
+        char *list = mounts[i] ? found : missing;
+        size_t len = strlen(list);
+
+        (void)snprintf(list + len, sizeof(found) - len, " %s", names[i]);
+        if (!mounts[i])
+            continue;
+        t->alias[i] = find_alias(mounts, i);
+        int r = t->alias[i] == i ? open_level(t, i, mounts[i], parent, e) : 0;
+        if (r < 0)
+            return r;
+    }
+    (void)snprintf(file, sizeof(file), "%s/memory.memsw.limit_in_bytes", t->path[CTRL_MEMORY]);
+    t->memsw = access(file, F_OK) == 0;
+    t->version = CGROUP_V1;
+    t->ops = &v1_ops;
+    (void)snprintf(t->text, sizeof(t->text), "v1:%s%s%s%s", found, *missing ? "; missing:" : "",
+                   missing, t->memsw ? "" : "; swap is not counted");
+    return 0;
+}

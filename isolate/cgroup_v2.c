@@ -1,0 +1,316 @@
+/* cgroup_v2.c - the unified hierarchy. Kernel: Documentation/admin-guide/cgroup-v2.rst.
+ *
+ * memory.max bounds memory and memory.swap.max bounds swap, separately: their sum stays within
+ * memory_max because the swap of a dyno is 0. One OOM kill takes the whole dyno (memory.oom.group):
+ * half of an app is worse than none. */
+#include "base/fdio.h"
+#include "base/scoped.h"
+#include "base/str.h"
+#include "isolate/cgroup_impl.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+
+#define WEIGHT_DEFAULT 100u /* cpu.weight of one share, 1024 shares */
+#define WEIGHT_MAX     10000u
+#define SHARES_ONE     1024u
+#define PATH_TEXT_MAX  4096
+
+static int set_or_max(const struct cgroup *c, const char *file, uint64_t value, struct err *e)
+{
+    char text[24];
+
+    (void)snprintf(text, sizeof(text), "%" PRIu64, value);
+    return cg_set(c, CTRL_MEMORY, file, value ? text : "max", e);
+}
+
+/* Files that a kernel may be built without, where that costs nothing that we promised. */
+static int set_if_there(const struct cgroup *c, const char *file, const char *text, struct err *e)
+{
+    int r = cg_put(c, CTRL_MEMORY, file, text);
+
+    return r < 0 && r != -ENOENT ? err_set(e, -r, "cgroup %s: set %s to %s", c->id, file, text) : 0;
+}
+
+static int set_cpu(const struct cgroup *c, const struct limits *limits, struct err *e)
+{
+    uint64_t weight = limits->cpu_shares
+                          ? (uint64_t)limits->cpu_shares * WEIGHT_DEFAULT / SHARES_ONE
+                          : WEIGHT_DEFAULT;
+    char text[64];
+
+    if (c->tree->alias[CTRL_CPU] < 0)
+        return 0;
+    weight = weight < 1 ? 1 : weight > WEIGHT_MAX ? WEIGHT_MAX : weight;
+    (void)snprintf(text, sizeof(text), "%" PRIu64, weight);
+    int r = cg_set(c, CTRL_CPU, "cpu.weight", text, e);
+    if (r < 0)
+        return r;
+    if (limits->cpu_percent == 0)
+        return set_if_there(c, "cpu.max", "max", e);
+    (void)snprintf(text, sizeof(text), "%" PRIu64 " %u",
+                   (uint64_t)limits->cpu_percent * CGROUP_CPU_PERIOD_USEC / 100,
+                   CGROUP_CPU_PERIOD_USEC);
+    return cg_set(c, CTRL_CPU, "cpu.max", text, e);
+}
+
+static int v2_set_limits(struct cgroup *c, const struct limits *limits, struct err *e)
+{
+    int r = set_or_max(c, "memory.max", limits->memory_max, e);
+
+    c->quota = limits->memory_quota;
+    if (r == 0)
+        r = set_if_there(c, "memory.swap.max", limits->memory_max ? "0" : "max", e);
+    if (r == 0)
+        r = set_if_there(c, "memory.oom.group", "1", e);
+    if (r == 0)
+        r = set_or_max(c, "pids.max", limits->pids, e);
+    return r < 0 ? r : set_cpu(c, limits, e);
+}
+
+/* A change of memory.events is a file modified event. */
+static int v2_watch(struct cgroup *c, struct err *e)
+{
+    char path[PATH_TEXT_MAX];
+
+    if (c->oom_fd >= 0)
+        return 0;
+    scoped_fd fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    if (fd < 0)
+        return err_set(e, errno, "inotify");
+    if (snprintf(path, sizeof(path), "%s/%s/memory.events", c->tree->path[CTRL_MEMORY], c->id) >=
+        (int)sizeof(path))
+        return err_set(e, ENAMETOOLONG, "cgroup %s", c->id);
+    if (inotify_add_watch(fd, path, IN_MODIFY) < 0)
+        return err_set(e, errno, "watch %s", path);
+    c->oom_fd = TAKE_FD(fd);
+    return 0;
+}
+
+static int v2_usage(struct cgroup *c, struct cgroup_usage *ret, struct err *e)
+{
+    char stat[CGROUP_TEXT_MAX], cpu[1024] = "", events[512] = "";
+    ssize_t n = cg_get(c, CTRL_MEMORY, "memory.stat", stat, sizeof(stat));
+
+    if (n < 0)
+        return err_set(e, (int)-n, "cgroup %s: read memory.stat", c->id);
+    (void)cg_get(c, CTRL_CPU, "cpu.stat", cpu, sizeof(cpu)); /* absent: 0 */
+    (void)cg_get(c, CTRL_MEMORY, "memory.events", events, sizeof(events));
+    struct cgroup_usage u = {
+        .memory_rss = cg_field(stat, "anon"),
+        .memory_cache = cg_field(stat, "file"),
+        .memory_swap = cg_get_u64(c, CTRL_MEMORY, "memory.swap.current", 0),
+        .pgpgin = cg_field(stat, "pgpgin"), /* only of kernels that count it here */
+        .pgpgout = cg_field(stat, "pgpgout"),
+        .cpu_usec = cg_field(cpu, "usage_usec"),
+        .pids = cg_get_u64(c, CTRL_PIDS, "pids.current", 0),
+        .oom_kills = cg_field(events, "oom_kill"),
+    };
+    u.memory = u.memory_rss + u.memory_cache + u.memory_swap;
+    *ret = u;
+    return 0;
+}
+
+static bool v2_populated(struct cgroup *c)
+{
+    char text[256];
+
+    return cg_get(c, CTRL_MEMORY, "cgroup.events", text, sizeof(text)) > 0 &&
+           cg_field(text, "populated") > 0;
+}
+
+static int v2_kill(struct cgroup *c, struct err *e)
+{
+    return cg_set(c, CTRL_MEMORY, "cgroup.kill", "1", e);
+}
+
+/* --- opening --- */
+
+/* DIR/FILE; a path too long for the kernel becomes one that does not exist. */
+static const char *path_join(char out[PATH_TEXT_MAX], const char *dir, const char *file)
+{
+    if (snprintf(out, PATH_TEXT_MAX, "%s%s", dir, file) >= PATH_TEXT_MAX)
+        out[0] = '\0';
+    return out;
+}
+
+static const struct cgroup_ops v2_ops = {
+    .set_limits = v2_set_limits,
+    .watch = v2_watch,
+    .usage = v2_usage,
+    .populated = v2_populated,
+    .kill = v2_kill,
+};
+
+/* The path after "0::" in /proc/self/cgroup. */
+static int own_path(const char *self_cgroup, char *out, size_t cap, struct err *e)
+{
+    scoped_free char *text = NULL;
+    size_t len;
+    int r = file_read(AT_FDCWD, self_cgroup, CGROUP_TEXT_MAX, &text, &len, e);
+
+    if (r < 0)
+        return r;
+    for (char *line = text; line && *line; line = strchr(line, '\n')) {
+        line += *line == '\n';
+        if (!str_starts(line, "0::/"))
+            continue;
+        size_t n = strcspn(line + 3, "\n");
+        if (n >= cap)
+            break;
+        memcpy(out, line + 3, n);
+        out[n] = '\0';
+        return 0;
+    }
+    return err_say(e, ENOENT, "%s has no line of the unified hierarchy", self_cgroup);
+}
+
+/* systemd marks what it delegates (systemd.resource-control(5), "Delegate="); without a mark, a
+ * user who may write there was given it. */
+static bool is_delegated(const char *dir)
+{
+    char value[8], file[PATH_TEXT_MAX];
+
+    if (getxattr(dir, "trusted.delegate", value, sizeof(value)) == 1 ||
+        getxattr(dir, "user.delegate", value, sizeof(value)) == 1)
+        return value[0] == '1';
+    (void)path_join(file, dir, "/cgroup.subtree_control");
+    return geteuid() != 0 && access(file, W_OK) == 0;
+}
+
+/* "+memory +pids +cpu" at DIR; what is missing afterwards shows in the children. */
+static void enable_controllers(const char *dir)
+{
+    static const char *const each[] = {"+memory", "+pids", "+cpu"};
+    char file[PATH_TEXT_MAX];
+
+    (void)path_join(file, dir, "/cgroup.subtree_control");
+    scoped_fd fd = open(file, O_WRONLY | O_CLOEXEC);
+    for (size_t i = 0; fd >= 0 && i < sizeof(each) / sizeof(each[0]); i++)
+        (void)write(fd, each[i], strlen(each[i]));
+}
+
+/* No process may stay in a cgroup that hands controllers down ("no internal processes"): the agent
+ * and what it was started with move into a leaf. */
+static int move_aside(const char *dir, struct err *e)
+{
+    char leaf[PATH_TEXT_MAX], from[PATH_TEXT_MAX], to[PATH_TEXT_MAX];
+
+    (void)path_join(leaf, dir, "/agent");
+    (void)path_join(from, dir, "/cgroup.procs");
+    (void)path_join(to, dir, "/agent/cgroup.procs");
+    if (mkdir(leaf, 0755) < 0 && errno != EEXIST)
+        return err_set(e, errno, "make the cgroup %s", leaf);
+    scoped(file_closep) FILE *f = fopen(from, "re");
+    if (!f)
+        return err_set(e, errno, "open %s", from);
+    for (int pid; fscanf(f, "%d", &pid) == 1;) {
+        char text[16];
+        scoped_fd fd = open(to, O_WRONLY | O_CLOEXEC);
+
+        (void)snprintf(text, sizeof(text), "%d", pid);
+        if (fd < 0 || (write(fd, text, strlen(text)) < 0 && errno != ESRCH))
+            return err_set(e, errno, "move process %d to %s", pid, leaf);
+    }
+    return 0;
+}
+
+/* Fills OUT with the directory that gets one level a dyno, below MOUNT. */
+static int choose_parent(const char *mount, const char *self_cgroup, const char *parent,
+                         char out[PATH_TEXT_MAX], struct err *e)
+{
+    char own[PATH_TEXT_MAX / 2], dir[PATH_TEXT_MAX];
+
+    if (strcmp(parent, "auto") != 0) {
+        (void)path_join(out, parent, "");
+        return 0;
+    }
+    int r = own_path(self_cgroup, own, sizeof(own), e);
+    if (r < 0)
+        return r;
+    size_t len = strlen(own);
+    if (len >= strlen("/agent") && !strcmp(own + len - strlen("/agent"), "/agent"))
+        own[len - strlen("/agent")] = '\0'; /* moved aside before, by us or the service manager */
+    (void)path_join(dir, mount, own);
+    if (own[0] != '\0' && own[1] != '\0' && is_delegated(dir)) {
+        (void)path_join(out, own, "/dynos");
+        return move_aside(dir, e);
+    }
+    (void)snprintf(out, PATH_TEXT_MAX, "/dynod");
+    return 0;
+}
+
+/* Makes PATH below MOUNT level by level, each handing the controllers on. */
+static int make_parents(const char *mount, const char *path, struct err *e)
+{
+    char dir[PATH_TEXT_MAX];
+
+    for (const char *slash = path; slash; slash = strchr(slash + 1, '/')) {
+        if (snprintf(dir, sizeof(dir), "%s%.*s", mount, (int)(slash - path), path) >=
+            (int)sizeof(dir))
+            return err_set(e, ENAMETOOLONG, "cgroup %s", path);
+        if (slash != path && mkdir(dir, 0755) < 0 && errno != EEXIST)
+            return err_set(e, errno, "make the cgroup %s", dir);
+        enable_controllers(dir);
+    }
+    (void)path_join(dir, mount, path);
+    if (mkdir(dir, 0755) < 0 && errno != EEXIST)
+        return err_set(e, errno, "make the cgroup %s", dir);
+    enable_controllers(dir);
+    return 0;
+}
+
+/* What a dyno's cgroup will have is what DIR hands on. */
+static int check_controllers(struct cgroup_tree *t, const char *dir, struct err *e)
+{
+    scoped_free char *text = NULL;
+    char file[PATH_TEXT_MAX];
+    size_t len;
+
+    (void)path_join(file, dir, "/cgroup.subtree_control");
+    int r = file_read(AT_FDCWD, file, CGROUP_TEXT_MAX, &text, &len, e);
+    if (r < 0)
+        return r;
+    if (!strstr(text, "memory") || !strstr(text, "pids"))
+        return err_say(e, ENOENT, "%s does not get the memory and pids controllers (it has: %.*s)",
+                       dir, (int)strcspn(text, "\n"), text);
+    bool cpu = false;
+    for (char *save = NULL, *word = strtok_r(text, " \n", &save); word;
+         word = strtok_r(NULL, " \n", &save))
+        cpu = cpu || !strcmp(word, "cpu");
+    t->alias[CTRL_MEMORY] = t->alias[CTRL_PIDS] = t->alias[CTRL_FREEZER] = CTRL_MEMORY;
+    t->alias[CTRL_CPU] = t->alias[CTRL_CPUACCT] = cpu ? CTRL_MEMORY : -1;
+    (void)snprintf(t->text, sizeof(t->text), "v2: memory pids%s",
+                   cpu ? " cpu" : "; missing: cpu (no cpu shares)");
+    return 0;
+}
+
+int cgroup_v2_open(struct cgroup_tree *t, const char *mount, const char *self_cgroup,
+                   const char *parent, struct err *e)
+{
+    char path[PATH_TEXT_MAX];
+    int r = choose_parent(mount, self_cgroup, parent, path, e);
+
+    if (r == 0)
+        r = make_parents(mount, path, e);
+    if (r < 0)
+        return r;
+    if (asprintf(&t->path[CTRL_MEMORY], "%s%s", mount, path) < 0) {
+        t->path[CTRL_MEMORY] = NULL;
+        return err_set(e, ENOMEM, "open the cgroup tree");
+    }
+    r = check_controllers(t, t->path[CTRL_MEMORY], e);
+    if (r < 0)
+        return r;
+    t->dirs[CTRL_MEMORY] = open(t->path[CTRL_MEMORY], O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (t->dirs[CTRL_MEMORY] < 0)
+        return err_set(e, errno, "open the cgroup %s", t->path[CTRL_MEMORY]);
+    t->version = CGROUP_V2;
+    t->ops = &v2_ops;
+    return 0;
+}

@@ -1,0 +1,75 @@
+/* init.h - the parts of dyno-init. It allocates nothing: all of its state is one struct, and what
+ * it remembers is bounded by it. The protocol and its promises: isolate/initproto.h. */
+#ifndef INIT_INIT_H
+#define INIT_INIT_H
+
+#include "isolate/initproto.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* --- command.c: one process from one launch record --- */
+
+struct command {
+    int launch_fd; /* borrowed */
+    int stdio[3];  /* borrowed; unused with INIT_TTY */
+    int pid;       /* out: 0 when it did not start */
+    int master;    /* out: the PTY's master with INIT_TTY, the caller's; else -1 */
+};
+
+/* Starts it as the leader of a new session. 0: its execve succeeded. -errno: it did not, and
+ * nothing is left of it. */
+int command_start(struct command *c);
+
+/* --- main.c: what dyno-init remembers --- */
+
+#define EXEC_MAX 64 /* processes of INIT_EXEC at one time; more is refused with EAGAIN */
+
+struct exec {
+    bool used;
+    bool ended;
+    bool told_started;
+    uint32_t token;
+    int pid;
+    int status;
+    int master; /* until it is handed over with INIT_EXEC_STARTED */
+};
+
+struct init {
+    /* The command. */
+    int pid; /* 0: not started, or ended */
+    uint32_t phase;
+    int status;
+    int start_errno;
+    uint64_t started_usec, ended_usec;
+    int master;    /* until it is handed over with INIT_STARTED */
+    bool ended;    /* the command is gone */
+    bool stopping; /* INIT_STOP came: its end does not kill the others */
+
+    /* What the current agent has not heard yet. */
+    bool owe_state, owe_start, owe_main_ended, owe_exited;
+    struct init_event refusal; /* of one request; kind 0: none. No request is read meanwhile */
+
+    int conn;      /* the current agent, -1: none */
+    int candidate; /* connected, has not said INIT_HELLO yet; -1: none */
+    int sigfd;
+    bool release;
+    struct exec execs[EXEC_MAX];
+};
+
+uint64_t init_now(void); /* CLOCK_BOOTTIME, microseconds */
+
+/* --- agent.c: the conversation --- */
+
+void agent_accept(struct init *in);
+/* Reads one request from the current agent, or from the candidate. */
+void agent_read(struct init *in, bool candidate);
+/* Sends what is owed until the socket is full. */
+void agent_tell(struct init *in);
+/* True while something is owed that the socket did not take. */
+bool agent_owes(const struct init *in);
+/* Fills EV with the state of the command. */
+void agent_event(const struct init *in, uint32_t kind, struct init_event *ev);
+
+#endif

@@ -1,0 +1,170 @@
+/* main.c - dyno-init: PID 1 of a dyno. What it does and promises: isolate/initproto.h.
+ *
+ * Only SIGCHLD is blocked (and read from a signalfd). Every other signal stays at its default,
+ * which the kernel turns into "ignored" for the init of a PID namespace when it comes from within:
+ * nothing in the dyno can end it. It is not dumpable, so nothing in the dyno can trace it, read its
+ * memory, or use its descriptors by /proc/1. */
+#include "isolate/init/init.h"
+#include "isolate/init/sys.h"
+
+#include <asm/poll.h>
+#include <linux/fcntl.h>
+#include <linux/prctl.h>
+#include <linux/signal.h>
+#include <linux/time.h>
+
+#define EXIT_NOT_FOUND 127 /* the shell's statuses for a command that cannot be executed */
+#define EXIT_NOT_EXEC  126
+
+uint64_t init_now(void)
+{
+    struct __kernel_timespec t = {0};
+
+    (void)sys2(__NR_clock_gettime, CLOCK_BOOTTIME, &t);
+    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+/* The record outlives us; the file has one event, the newest. */
+static void write_record(const struct init *in, uint32_t kind)
+{
+    struct init_event ev;
+
+    agent_event(in, kind, &ev);
+    (void)sys4(__NR_pwrite64, INIT_FD_RECORD, &ev, sizeof(ev), 0);
+}
+
+static void command_ended(struct init *in, int status)
+{
+    in->pid = 0;
+    in->ended = true;
+    in->status = status;
+    in->ended_usec = init_now();
+    write_record(in, INIT_MAIN_ENDED);
+    if (in->stopping)
+        in->owe_main_ended = true; /* the others have their grace period too */
+    else
+        (void)sys2(__NR_kill, -1, SIGKILL);
+}
+
+/* Its copies of the log pipe's write end would keep the reader from seeing the end of the log. */
+static void release_stdio(void)
+{
+    long null = sys4(__NR_openat, AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC, 0);
+
+    for (int i = INIT_FD_STDIN; i <= INIT_FD_STDERR; i++)
+        if (null < 0 || sys3(__NR_dup3, null, i, O_CLOEXEC) < 0)
+            (void)sys1(__NR_close, i);
+    if (null > INIT_FD_STDERR)
+        (void)sys1(__NR_close, null);
+}
+
+static void start_command(struct init *in)
+{
+    struct command c = {.launch_fd = INIT_FD_LAUNCH,
+                        .stdio = {INIT_FD_STDIN, INIT_FD_STDOUT, INIT_FD_STDERR}};
+
+    in->started_usec = init_now();
+    int r = command_start(&c);
+    in->owe_start = true;
+    if (r < 0) {
+        in->started_usec = 0;
+        in->start_errno = -r;
+        command_ended(in, (r == -ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXEC) << 8);
+    } else {
+        in->phase = INIT_PHASE_RUNNING;
+        in->pid = c.pid;
+        in->master = c.master;
+    }
+    (void)sys1(__NR_close, INIT_FD_LAUNCH);
+    release_stdio();
+}
+
+static void reaped(struct init *in, int pid, int status)
+{
+    if (pid == in->pid) {
+        command_ended(in, status);
+        return;
+    }
+    for (struct exec *x = in->execs; x < in->execs + EXEC_MAX; x++)
+        if (x->used && !x->ended && x->pid == pid) {
+            x->ended = true;
+            x->status = status;
+        }
+}
+
+/* Every orphan of the namespace becomes our child, so without a child we are alone. */
+static void reap(struct init *in)
+{
+    for (;;) {
+        int status = 0;
+        long pid = sys4(__NR_wait4, -1, &status, 1 /* WNOHANG */, NULL);
+
+        if (pid > 0) {
+            reaped(in, (int)pid, status);
+            continue;
+        }
+        if (pid == -ECHILD && in->ended && in->phase != INIT_PHASE_ENDED) {
+            in->phase = INIT_PHASE_ENDED;
+            in->owe_main_ended = false; /* the larger news says it too */
+            in->owe_exited = true;
+            write_record(in, INIT_EXITED);
+        }
+        return;
+    }
+}
+
+static void drain_signals(const struct init *in)
+{
+    char infos[128 * 4]; /* struct signalfd_siginfo is 128 bytes */
+
+    while (sys3(__NR_read, in->sigfd, infos, sizeof(infos)) > 0)
+        ;
+}
+
+static void wait_and_serve(struct init *in)
+{
+    enum { SIG, LISTEN, CONN, CANDIDATE, N };
+    short conn_events = in->refusal.kind == 0 ? POLLIN : 0;
+    struct pollfd fds[N] = {
+        [SIG] = {.fd = in->sigfd, .events = POLLIN},
+        [LISTEN] = {.fd = INIT_FD_LISTEN, .events = POLLIN},
+        [CONN] = {.fd = in->conn, .events = conn_events},
+        [CANDIDATE] = {.fd = in->candidate, .events = POLLIN},
+    };
+
+    if (agent_owes(in))
+        fds[CONN].events |= POLLOUT;
+    if (sys5(__NR_ppoll, fds, N, NULL, NULL, 0) < 0)
+        return;
+    if (fds[SIG].revents) {
+        drain_signals(in);
+        reap(in);
+    }
+    if (fds[CONN].revents & (POLLIN | POLLHUP | POLLERR))
+        agent_read(in, false);
+    if (fds[CANDIDATE].revents)
+        agent_read(in, true);
+    if (fds[LISTEN].revents)
+        agent_accept(in);
+}
+
+int start_main(int argc, char **argv)
+{
+    static struct init in = {.master = -1, .conn = INIT_FD_CTL, .candidate = -1};
+    uint64_t chld = UINT64_C(1) << (SIGCHLD - 1);
+
+    (void)argc;
+    (void)argv;
+    /* First: from here on the descriptors are ours alone. */
+    (void)sys5(__NR_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
+    (void)sys5(__NR_prctl, PR_SET_NAME, "dyno-init", 0, 0, 0);
+    (void)sys4(__NR_rt_sigprocmask, SIG_SETMASK, &chld, NULL, sizeof(chld));
+    in.sigfd = (int)sys4(__NR_signalfd4, -1, &chld, sizeof(chld), O_CLOEXEC | O_NONBLOCK);
+    start_command(&in);
+    reap(&in);
+    while (!in.release) {
+        agent_tell(&in);
+        wait_and_serve(&in);
+    }
+    return 0;
+}

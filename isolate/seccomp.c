@@ -1,0 +1,240 @@
+#include "isolate/seccomp.h"
+
+#include "base/scoped.h"
+#include "isolate/seccomp_table.h"
+
+#include <errno.h>
+#include <linux/audit.h>
+#include <linux/seccomp.h>
+#include <seccomp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+#define NUMBERS_MAX  1024 /* system call numbers below this have a verdict; above: ENOSYS */
+#define PROGRAM_MAX  BPF_MAXINSNS
+#define X32_BIT      0x40000000u
+#define JUMP_MAX     255 /* a conditional jump's reach */
+#define RET_ERRNO(x) (SECCOMP_RET_ERRNO | ((uint32_t)(x)&SECCOMP_RET_DATA))
+
+/* What is to be done for one number. */
+struct decision {
+    uint32_t action;
+    const struct syscall_check *check; /* not NULL: its terms decide */
+};
+
+/* A run of numbers with one decision, up to the next run's start. */
+struct range {
+    uint32_t start;
+    struct decision decision;
+};
+
+struct program {
+    struct sock_filter *insns;
+    size_t n;
+    bool full;
+};
+
+static void emit(struct program *p, uint16_t code, uint32_t k, uint8_t jt, uint8_t jf)
+{
+    if (p->n == PROGRAM_MAX) {
+        p->full = true;
+        return;
+    }
+    p->insns[p->n++] = (struct sock_filter){code, jt, jf, k};
+}
+
+static void emit_return(struct program *p, uint32_t action)
+{
+    emit(p, BPF_RET | BPF_K, action, 0, 0);
+}
+
+static uint32_t errno_action(int errnum)
+{
+    return errnum == 0 ? SECCOMP_RET_ALLOW : RET_ERRNO(errnum);
+}
+
+static void emit_check(struct program *p, const struct syscall_check *check)
+{
+    for (size_t i = 0; i < check->n_terms; i++) {
+        const struct term *t = &check->terms[i];
+
+        /* Both machines are little-endian: the low half comes first. */
+        emit(p, BPF_LD | BPF_W | BPF_ABS,
+             (uint32_t)(offsetof(struct seccomp_data, args) + 8 * t->arg), 0, 0);
+        if (t->mask != UINT32_MAX)
+            emit(p, BPF_ALU | BPF_AND | BPF_K, t->mask, 0, 0);
+        emit(p, BPF_JMP | BPF_JEQ | BPF_K, t->value, t->negated ? 1 : 0, t->negated ? 0 : 1);
+        emit_return(p, errno_action(t->errnum));
+    }
+    emit_return(p, errno_action(check->otherwise));
+}
+
+/* The accumulator holds the number; it is in one of RANGES. A binary search, as code. */
+static void emit_search(struct program *p, const struct range *ranges, size_t n)
+{
+    if (n == 1) {
+        if (ranges->decision.check)
+            emit_check(p, ranges->decision.check);
+        else
+            emit_return(p, ranges->decision.action);
+        return;
+    }
+
+    size_t half = n / 2, at = p->n;
+    emit(p, BPF_JMP | BPF_JGE | BPF_K, ranges[half].start, 0, 0); /* patched below */
+    emit_search(p, ranges, half);
+    size_t skip = p->n - at - 1;
+    if (!p->full && skip <= JUMP_MAX) {
+        p->insns[at].jt = (uint8_t)skip;
+    } else {
+        /* Too far for a conditional jump: it chooses whether to take an unconditional one. */
+        emit_return(p, 0);
+        if (p->full)
+            return;
+        memmove(&p->insns[at + 2], &p->insns[at + 1], skip * sizeof(p->insns[0]));
+        p->insns[at].jf = 1;
+        p->insns[at + 1] = (struct sock_filter){BPF_JMP | BPF_JA, 0, 0, (uint32_t)skip};
+    }
+    emit_search(p, ranges + half, n - half);
+}
+
+int filter_number(uint32_t arch, const char *name)
+{
+    uint32_t scmp = arch == AUDIT_ARCH_AARCH64 ? SCMP_ARCH_AARCH64 : SCMP_ARCH_X86_64;
+
+    size_t n;
+    const struct syscall_number *numbers = filter_new_numbers(&n);
+
+    for (size_t i = 0; i < n; i++)
+        if (!strcmp(numbers[i].name, name))
+            return numbers[i].number;
+    return seccomp_syscall_resolve_name_arch(scmp, name);
+}
+
+const char *filter_table_entry(size_t i, enum verdict *ret_verdict)
+{
+    size_t n_groups, n_checks;
+    const struct syscall_group *groups = filter_groups(&n_groups);
+    const struct syscall_check *checks = filter_checks(&n_checks);
+
+    for (size_t g = 0; g < n_groups; g++)
+        for (const char *const *name = groups[g].names; *name; name++)
+            if (i-- == 0) {
+                *ret_verdict = groups[g].verdict;
+                return *name;
+            }
+    if (i >= n_checks)
+        return NULL;
+    *ret_verdict = VERDICT_CHECKED;
+    return checks[i].name;
+}
+
+static uint32_t verdict_action(enum verdict verdict)
+{
+    switch (verdict) {
+    case VERDICT_ALLOW:
+        return SECCOMP_RET_ALLOW;
+    case VERDICT_DENY:
+        return RET_ERRNO(EPERM);
+    case VERDICT_KILL:
+        return SECCOMP_RET_KILL_PROCESS;
+    default:
+        return RET_ERRNO(ENOSYS);
+    }
+}
+
+/* A name in two places, or a number beyond the table, is a bug of the table. */
+static int decide(struct decision *all, uint32_t arch, const char *name, struct decision decision,
+                  struct err *e)
+{
+    int nr = filter_number(arch, name);
+
+    if (nr < 0)
+        return 0; /* not on this machine, or not known to this libseccomp: ENOSYS */
+    if (nr >= NUMBERS_MAX)
+        return err_say(e, ERANGE, "seccomp: %s has the number %d", name, nr);
+    if (all[nr].check || all[nr].action != RET_ERRNO(ENOSYS))
+        return err_say(e, EEXIST, "seccomp: %s is in the table twice", name);
+    all[nr] = decision;
+    return 0;
+}
+
+static int decide_all(struct decision *all, uint32_t arch, struct err *e)
+{
+    size_t n_groups, n_checks;
+    const struct syscall_group *groups = filter_groups(&n_groups);
+    const struct syscall_check *checks = filter_checks(&n_checks);
+    int r = 0;
+
+    for (size_t i = 0; i < NUMBERS_MAX; i++)
+        all[i] = (struct decision){RET_ERRNO(ENOSYS), NULL};
+    for (size_t g = 0; g < n_groups; g++)
+        for (const char *const *name = groups[g].names; r == 0 && *name; name++)
+            r = decide(all, arch, *name, (struct decision){verdict_action(groups[g].verdict), NULL},
+                       e);
+    for (size_t i = 0; r == 0 && i < n_checks; i++)
+        r = decide(all, arch, checks[i].name, (struct decision){0, &checks[i]}, e);
+    return r;
+}
+
+static size_t find_ranges(const struct decision *all, struct range *ranges)
+{
+    size_t n = 0;
+
+    for (uint32_t nr = 0; nr < NUMBERS_MAX; nr++)
+        if (n == 0 || all[nr].check != ranges[n - 1].decision.check ||
+            all[nr].action != ranges[n - 1].decision.action)
+            ranges[n++] = (struct range){nr, all[nr]};
+    ranges[n++] = (struct range){NUMBERS_MAX, {RET_ERRNO(ENOSYS), NULL}};
+    return n;
+}
+
+/* One ABI: a 32-bit or x32 call has other numbers, and no app of ours makes one. */
+static void emit_prologue(struct program *p, uint32_t arch)
+{
+    emit(p, BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch), 0, 0);
+    emit(p, BPF_JMP | BPF_JEQ | BPF_K, arch, 1, 0);
+    emit_return(p, SECCOMP_RET_KILL_PROCESS);
+    emit(p, BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr), 0, 0);
+    if (arch == AUDIT_ARCH_X86_64) {
+        emit(p, BPF_JMP | BPF_JGE | BPF_K, X32_BIT, 0, 1);
+        emit_return(p, SECCOMP_RET_KILL_PROCESS);
+    }
+}
+
+int filter_compile(uint32_t arch, struct sock_fprog *ret, struct err *e)
+{
+    scoped_free struct decision *all = calloc(NUMBERS_MAX, sizeof(*all));
+    scoped_free struct range *ranges = calloc(NUMBERS_MAX + 1, sizeof(*ranges));
+    scoped_free struct sock_filter *insns = calloc(PROGRAM_MAX, sizeof(*insns));
+    struct program p = {.insns = insns};
+
+    if (!all || !ranges || !insns)
+        return err_set(e, ENOMEM, "compile the seccomp filter");
+    int r = decide_all(all, arch, e);
+    if (r < 0)
+        return r;
+    emit_prologue(&p, arch);
+    emit_search(&p, ranges, find_ranges(all, ranges));
+    if (p.full)
+        return err_say(e, E2BIG, "the seccomp filter has more than %d instructions", PROGRAM_MAX);
+    *ret = (struct sock_fprog){.len = (unsigned short)p.n, .filter = TAKE_PTR(insns)};
+    return 0;
+}
+
+uint32_t filter_native_arch(void)
+{
+#if defined(__aarch64__)
+    return AUDIT_ARCH_AARCH64;
+#else
+    return AUDIT_ARCH_X86_64;
+#endif
+}
+
+int filter_load(const struct sock_fprog *program)
+{
+    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, program) < 0)
+        return -errno;
+    return 0;
+}
