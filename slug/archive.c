@@ -1,0 +1,343 @@
+#include "slug/archive.h"
+
+#include "base/scoped.h"
+#include "base/str.h"
+
+#include <archive.h>
+#include <archive_entry.h>
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+
+#define READ_CHUNK  65536
+#define QUOTE_MAX   200
+#define MODE_FILE   0400 /* what the owner always gets */
+#define MODE_DIR    0500
+#define TAR_PADDING (1u << 20)
+#define TAR_HEADERS 1024 /* bytes around an entry: a header and what rounds its data up */
+
+/* One walk. */
+struct walk {
+    struct archive *a;
+    struct stream *stream;
+    const struct slug_limits *limits;
+    struct slug_sink *sink;
+    struct slug_counts *counts;
+    struct err io; /* why the stream failed, which libarchive does not carry */
+    bool in_header;
+    size_t header_bytes;
+    char path[FETCH_NAME_MAX];
+    char target[FETCH_NAME_MAX];
+    char chunk[READ_CHUNK];
+};
+
+void slug_limits_default(struct slug_limits *limits)
+{
+    *limits = (struct slug_limits){
+        .compressed = FETCH_COMPRESSED_MAX,
+        .unpacked = FETCH_UNPACKED_MAX,
+        .entries = FETCH_ENTRIES_MAX,
+        .depth = FETCH_DEPTH_MAX,
+        .ratio = FETCH_RATIO_MAX,
+    };
+}
+
+uint64_t slug_limits_stream(const struct slug_limits *limits)
+{
+    uint64_t sum;
+
+    if (__builtin_mul_overflow(limits->entries, (uint64_t)TAR_HEADERS, &sum) ||
+        __builtin_add_overflow(sum, limits->unpacked, &sum) ||
+        __builtin_add_overflow(sum, (uint64_t)TAR_PADDING, &sum))
+        return UINT64_MAX;
+    return sum;
+}
+
+int archive_refuse(struct err *e, const char *path, const char *why)
+{
+    char quoted[QUOTE_MAX];
+
+    err_say(e, EBADMSG, "%s: %s", text_escape(quoted, sizeof(quoted), path, strlen(path)), why);
+    return err_blame(e, FAULT_APP);
+}
+
+static int over_limit(struct err *e, const char *what, uint64_t limit)
+{
+    err_say(e, EFBIG, "the archive is over the limit of %llu %s", (unsigned long long)limit, what);
+    return err_blame(e, FAULT_APP);
+}
+
+static int refuse_length(struct err *e, const char *path, const char *why)
+{
+    (void)archive_refuse(e, path, why);
+    e->errnum = ENAMETOOLONG;
+    return -ENAMETOOLONG;
+}
+
+int archive_path(const char *path, uint64_t depth_max, char ret[FETCH_NAME_MAX], struct err *e)
+{
+    size_t used = 0;
+    uint64_t depth = 0;
+
+    if (strnlen(path, FETCH_NAME_MAX) >= FETCH_NAME_MAX)
+        return refuse_length(e, path, "the path is over the limit of 4096 bytes");
+    if (path[0] == '/')
+        return archive_refuse(e, path, "the path is absolute");
+    for (const char *p = path; *p;) {
+        size_t len = strcspn(p, "/");
+        const char *next = p + len + (p[len] == '/');
+
+        if (len == 2 && p[0] == '.' && p[1] == '.')
+            return archive_refuse(e, path, "the path has '..' in it");
+        if (len > NAME_MAX)
+            return refuse_length(e, path, "a name is over the limit of 255 bytes");
+        if (len > 0 && !(len == 1 && p[0] == '.')) {
+            if (++depth > depth_max)
+                return refuse_length(e, path, "over the limit of directories in one another");
+            if (used > 0)
+                ret[used++] = '/';
+            memcpy(ret + used, p, len);
+            used += len;
+        }
+        p = next;
+    }
+    ret[used] = '\0';
+    return 0;
+}
+
+static la_ssize_t on_read(struct archive *a, void *userdata, const void **ret)
+{
+    struct walk *w = userdata;
+    ssize_t n;
+
+    if (w->in_header && w->header_bytes > ARCHIVE_HEADER_MAX) {
+        archive_set_error(a, EFBIG, "the headers of one entry are over the limit of %u bytes",
+                          ARCHIVE_HEADER_MAX);
+        return -1;
+    }
+    n = stream_read(w->stream, w->chunk, sizeof(w->chunk), &w->io);
+    if (n < 0) {
+        archive_set_error(a, w->io.errnum, "%s", w->io.text);
+        return -1;
+    }
+    if (w->in_header)
+        w->header_bytes += (size_t)n;
+    *ret = w->chunk;
+    return n;
+}
+
+/* The error of the last libarchive call. */
+static int archive_failed(struct walk *w, struct err *e)
+{
+    char quoted[QUOTE_MAX];
+    const char *why = archive_error_string(w->a);
+
+    if (w->io.errnum) {
+        *e = w->io;
+        return -e->errnum;
+    }
+    if (archive_errno(w->a) == ENOMEM)
+        return err_set(e, ENOMEM, "read the archive");
+    why = why ? why : "cannot be read";
+    err_say(e, EBADMSG, "the archive is damaged or no tar: %s",
+            text_escape(quoted, sizeof(quoted), why, strlen(why)));
+    return err_blame(e, FAULT_APP);
+}
+
+static void archive_donep(struct archive **a)
+{
+    if (*a)
+        archive_read_free(*a);
+}
+
+/* Only tar, and no filter: what gunzip gives is never unpacked again. */
+static int reader_open(struct walk *w, struct err *e)
+{
+    if (archive_read_support_format_tar(w->a) != ARCHIVE_OK ||
+        archive_read_support_format_empty(w->a) != ARCHIVE_OK)
+        return archive_failed(w, e);
+    w->in_header = true;
+    return archive_read_open(w->a, w, NULL, on_read, NULL) == ARCHIVE_OK ? 0 : archive_failed(w, e);
+}
+
+/* The kind of ENTRY, or why there is none for it. */
+static const char *kind_of(struct archive_entry *entry, enum slug_kind *ret)
+{
+    if (archive_entry_hardlink(entry)) {
+        *ret = SLUG_HARDLINK;
+        return NULL;
+    }
+    switch (archive_entry_filetype(entry)) {
+    case AE_IFREG:
+        *ret = SLUG_FILE;
+        return NULL;
+    case AE_IFDIR:
+        *ret = SLUG_DIR;
+        return NULL;
+    case AE_IFLNK:
+        *ret = SLUG_SYMLINK;
+        return NULL;
+    case AE_IFCHR:
+    case AE_IFBLK:
+        return "is a device";
+    case AE_IFIFO:
+        return "is a FIFO";
+    case AE_IFSOCK:
+        return "is a socket";
+    default:
+        return "is of an unknown kind";
+    }
+}
+
+static int take_target(struct walk *w, struct archive_entry *entry, struct slug_entry *ret,
+                       struct err *e)
+{
+    const char *symlink = archive_entry_symlink(entry);
+
+    if (ret->kind == SLUG_HARDLINK) {
+        int r = archive_path(archive_entry_hardlink(entry), w->limits->depth, w->target, e);
+
+        ret->target = w->target;
+        return r < 0 ? err_wrap(e, "a hard link's target") : 0;
+    }
+    if (ret->kind != SLUG_SYMLINK)
+        return 0;
+    if (!symlink || !*symlink)
+        return archive_refuse(e, ret->path, "is a symbolic link to nothing");
+    if (strnlen(symlink, FETCH_NAME_MAX) >= FETCH_NAME_MAX)
+        return refuse_length(e, ret->path, "links to a path over the limit of 4096 bytes");
+    ret->target = symlink;
+    return 0;
+}
+
+/* What the archive says of one entry, as far as it is believed. */
+static int take_entry(struct walk *w, struct archive_entry *entry, struct slug_entry *ret,
+                      struct err *e)
+{
+    const char *name = archive_entry_pathname(entry), *why;
+    long nsec = archive_entry_mtime_nsec(entry);
+    int r;
+
+    if (!name || !*name)
+        return archive_refuse(e, "(no name)", "an entry without a name");
+    r = archive_path(name, w->limits->depth, w->path, e);
+    if (r < 0)
+        return r;
+    *ret = (struct slug_entry){.path = w->path};
+    why = kind_of(entry, &ret->kind);
+    if (!why && w->path[0] == '\0' && ret->kind != SLUG_DIR)
+        why = "the root is no directory";
+    if (why)
+        return archive_refuse(e, name, why);
+    ret->mode = (archive_entry_mode(entry) & 0777) | (ret->kind == SLUG_DIR ? MODE_DIR : MODE_FILE);
+    ret->mtime.tv_sec = archive_entry_mtime(entry);
+    ret->mtime.tv_nsec = nsec >= 0 && nsec < 1000000000L ? nsec : 0;
+    if (ret->kind == SLUG_FILE && archive_entry_size(entry) > 0)
+        ret->size = (uint64_t)archive_entry_size(entry);
+    return take_target(w, entry, ret, e);
+}
+
+static int count(struct walk *w, const struct slug_entry *entry, struct err *e)
+{
+    struct slug_counts *c = w->counts;
+    bool is_app = !strncmp(entry->path, "app", 3) && (!entry->path[3] || entry->path[3] == '/');
+
+    if (c->entries >= w->limits->entries)
+        return over_limit(e, "entries", w->limits->entries);
+    if (entry->size > w->limits->unpacked || c->unpacked > w->limits->unpacked - entry->size)
+        return over_limit(e, "unpacked bytes", w->limits->unpacked);
+    c->entries++;
+    c->files += entry->kind == SLUG_FILE;
+    c->unpacked += entry->size;
+    if (is_app)
+        c->app_dir = entry->path[3] == '/' || entry->kind == SLUG_DIR;
+    else if (entry->path[0])
+        c->others = true;
+    return 0;
+}
+
+static int take_data(struct walk *w, const struct slug_entry *entry, struct err *e)
+{
+    const void *buf;
+    size_t len;
+    la_int64_t offset;
+    int r;
+
+    while ((r = archive_read_data_block(w->a, &buf, &len, &offset)) == ARCHIVE_OK) {
+        if (offset < 0 || (uint64_t)offset > entry->size || len > entry->size - (uint64_t)offset)
+            return archive_refuse(e, entry->path, "has more data than its size");
+        r = len > 0 ? w->sink->data(w->sink, buf, len, (uint64_t)offset, e) : 0;
+        if (r < 0)
+            return r;
+    }
+    return r == ARCHIVE_EOF ? w->sink->file_end(w->sink, e) : archive_failed(w, e);
+}
+
+/* The next header. 1, 0 at the end of the archive, -errno. */
+static int next_header(struct walk *w, struct archive_entry **ret, struct err *e)
+{
+    int r;
+
+    w->in_header = true;
+    w->header_bytes = 0;
+    r = archive_read_next_header(w->a, ret);
+    w->in_header = false;
+    if (r == ARCHIVE_EOF)
+        return w->io.errnum ? archive_failed(w, e) : 0;
+    /* A warning is about what is not taken over anyway: attributes, a character set. */
+    return r == ARCHIVE_OK || r == ARCHIVE_WARN ? 1 : archive_failed(w, e);
+}
+
+static int walk_all(struct walk *w, struct err *e)
+{
+    struct archive_entry *raw;
+    struct slug_entry entry;
+    int r = reader_open(w, e);
+
+    if (r < 0)
+        return r;
+    while ((r = next_header(w, &raw, e)) > 0) {
+        r = take_entry(w, raw, &entry, e);
+        if (r == 0)
+            r = count(w, &entry, e);
+        if (r == 0)
+            r = w->sink->entry(w->sink, &entry, e);
+        if (r == 0 && entry.kind == SLUG_FILE)
+            r = take_data(w, &entry, e);
+        /* A hard link may carry data, which is the file's that it names: passed here, so that it
+         * does not count as a header. */
+        else if (r == 0 && archive_read_data_skip(w->a) < ARCHIVE_WARN)
+            r = archive_failed(w, e);
+        if (r < 0)
+            return r;
+    }
+    return r;
+}
+
+int archive_walk(struct stream *stream, const struct slug_limits *limits, struct slug_sink *sink,
+                 struct slug_counts *counts, struct err *e)
+{
+    scoped(archive_donep) struct archive *a = archive_read_new();
+    scoped_free struct walk *w = calloc(1, sizeof(*w));
+    int r;
+
+    if (!a || !w)
+        return err_set(e, ENOMEM, "read the archive");
+    *counts = (struct slug_counts){0};
+    w->a = a;
+    w->stream = stream;
+    w->limits = limits;
+    w->sink = sink;
+    w->counts = counts;
+    r = walk_all(w, e);
+    /* What follows the end-of-archive marker is padding, but it must arrive whole. */
+    if (r == 0)
+        r = stream_drain(stream, e);
+    if (r < 0)
+        return r;
+    if (counts->files == 0) {
+        err_say(e, EBADMSG, "the archive holds no file");
+        return err_blame(e, FAULT_APP);
+    }
+    return 0;
+}

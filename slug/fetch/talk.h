@@ -1,0 +1,27 @@
+/* talk.h - the fetch's side of the conversation with dynod. Blocking: one fetch has one thing to
+ * do. */
+#ifndef SLUG_FETCH_TALK_H
+#define SLUG_FETCH_TALK_H
+
+#include "base/frame.h"
+#include "slug/fetch/run.h"
+
+#define TALK_REQUEST_MS 30000 /* how long dynod may take to ask */
+#define TALK_RESULT_MS  30000 /* how long it may take to read the result */
+#define PROGRESS_MS     200
+
+/* Waits for the next frame. -ETIMEDOUT, -EPIPE, -EBADMSG. */
+int talk_receive(struct frame_conn *c, struct frame *ret, struct err *e);
+
+/* Sends and waits until the peer has it. */
+int talk_send(struct frame_conn *c, const json_t *json, struct err *e);
+
+/* Whether the peer still listens; a fetch that nobody waits for ends. -EPIPE. */
+int talk_check(struct frame_conn *c, struct err *e);
+
+/* New frames. NULL: no memory, or a text that is not UTF-8. */
+json_t *talk_progress(uint64_t bytes, int64_t total, uint64_t entries);
+json_t *talk_ok(const struct outcome *o);
+json_t *talk_error(const struct outcome *o, const struct err *e);
+
+#endif
