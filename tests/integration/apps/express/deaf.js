@@ -1,0 +1,4 @@
+'use strict';
+// Runs, and never listens.
+console.log('deaf started');
+setInterval(() => {}, 1 << 30);

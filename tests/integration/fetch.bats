@@ -1,0 +1,200 @@
+#!/usr/bin/env bats
+# fetch.bats - slugs that cannot be had: each failure says why and whose fault it is, and leaves nothing.
+
+load helpers
+
+setup_file() {
+    story_begin
+    store_start
+    slug_from "$ROOT/docs/examples/hello" "$STORY/hello.tgz"
+    store_add "$STORY/hello.tgz" hello.tgz
+    head -c 900 "$STORY/hello.tgz" >"$STORY/www/truncated.tgz"
+    head -c 20000 /dev/urandom >"$STORY/www/noise.tgz"
+    echo "just words" | gzip >"$STORY/www/words.tgz"
+    local dir=$STORY/evil
+    mkdir -p "$dir/app"
+    echo 'worker: sleep 3600' >"$dir/app/Procfile"
+    echo gotcha >"$dir/outside"
+    (cd "$dir" && tar -czPf "$STORY/www/dotdot.tgz" app/Procfile --transform 's,^outside$,app/../../outside,' outside)
+    (cd "$dir" && tar -czPf "$STORY/www/absolute.tgz" app/Procfile --transform "s,^outside\$,$STORY/absolute-was-here," outside)
+    (cd "$dir" && mkfifo app/pipe && tar -czf "$STORY/www/fifo.tgz" app)
+    rm "$dir/app/pipe"
+    rm "$dir/app/Procfile"
+    echo hello >"$dir/app/readme"
+    (cd "$dir" && tar -czf "$STORY/www/untyped.tgz" app)
+    # Real slugs link to where things are on the platform.
+    echo 'worker: cat link; readlink root python; exec sleep 3600' >"$dir/app/Procfile"
+    (cd "$dir/app" && ln -s readme link && ln -s /app root && ln -s /usr/bin/python3 python)
+    (cd "$dir" && tar -czf "$STORY/www/links.tgz" app)
+    (cd "$dir/app" && tar -czf "$STORY/www/toplevel.tgz" .)
+    agent_start -o dyno.restart_delay=300ms -o store.fetch_connect=3s -o store.fetch_stall=3s
+}
+teardown_file() { story_end; }
+teardown() {
+    # No partial slug is visible after a failure, and no other file.
+    wait_for nothing_incoming
+}
+nothing_incoming() { [ -z "$(find "$AGENT/state" -path '*incoming/*' 2>/dev/null | head -1)" ]; }
+
+# fails NAME URL FAULT WORD...: the fetch of URL fails; its words hold each WORD.
+fails() {
+    local app=$1 url=$2 fault=$3 word
+    shift 3
+    dyno start "$app" --slug "$url" -m worker=1 >"$STORY/said" 2>&1 || true
+    fetch_failed() { dyno events --json | grep '"fetch"' | grep -q "\"$app\""; }
+    wait_for fetch_failed
+    local event
+    event=$(dyno events --json | jq -cs --arg a "$app" '(if (.[0] | type) == "array" then .[0] else . end)
+        | map(select(.app == $a and .fault != null and .fault != "none")) | last')
+    same "$(jq -r .fault <<<"$event")" "$fault"
+    for word; do
+        grep -qi -- "$word" <<<"$event$(cat "$STORY/said")" || fail "no \"$word\" in: $event"
+    done
+    [ "$(count "$app" worker up)" = 0 ]
+    dyno stop "$app" >/dev/null
+}
+
+@test "file:// and https:// give the same slug, fetched once for many dynos" {
+    dyno start first --slug "$(store_url)/hello.tgz" -m worker=5
+    wait_for counts first worker 5
+    dyno start second --slug "file://$STORY/hello.tgz" --digest "$(digest_of "$STORY/hello.tgz")" -m worker=1
+    wait_up second/worker.1
+    same "$(store_hits hello.tgz)" 1
+    same "$(find "$AGENT/state" -mindepth 2 -type d -path '*sha256/*' -prune -o -type d -path '*sha256/*' -print | wc -l)" 0
+    dyno stop first
+    dyno stop second
+}
+
+@test "404: the operator or the app named a slug that is not there" {
+    dyno start none --slug "$(store_url)/nothing-here.tgz" -m worker=1 >"$STORY/said" 2>&1 || true
+    seen() { dyno events --json | grep '"none"' | grep -q 404; }
+    wait_for seen
+    [ "$(count none worker up)" = 0 ]
+    dyno stop none
+}
+
+@test "403 and 503 say their number" {
+    dyno start forbidden --slug "$(store_url)/secret/hello.tgz" -m worker=1 >/dev/null 2>&1 || true
+    dyno start busy --slug "$(store_url)/busy/hello.tgz" -m worker=1 >/dev/null 2>&1 || true
+    forbidden() { dyno events --json | grep '"forbidden"' | grep -q 403; }
+    busy() { dyno events --json | grep '"busy"' | grep -q 503; }
+    wait_for forbidden
+    wait_for busy
+    dyno stop forbidden
+    dyno stop busy
+}
+
+@test "a certificate that nobody trusts" {
+    fails untrusted "https://localhost:$(cat "$STORY/stranger-port")/hello.tgz" platform certificate
+}
+
+@test "a store that is not there" {
+    fails unreachable "https://127.0.0.1:$(free_port)/hello.tgz" platform connect
+}
+
+@test "a connection that dies in the middle" {
+    fails cut "$(store_url)/cut.tgz" platform
+}
+
+@test "a wrong digest is R17, with both" {
+    local wrong
+    wrong=$(printf '0%.0s' $(seq 64))
+    dyno start wrong --slug "$(store_url)/hello.tgz" --digest "sha256:$wrong" -m worker=1 >/dev/null 2>&1 || true
+    seen() { logs wrong | grep -q "Error R17 (Checksum error) -> Checksum does not match expected value. Expected: SHA256:$wrong Actual: SHA256:$(sha256sum "$STORY/hello.tgz" | cut -c1-64)"; }
+    wait_for seen
+    [ "$(count wrong worker up)" = 0 ]
+    dyno stop wrong
+}
+
+@test "a truncated gzip" { fails truncated "$(store_url)/truncated.tgz" app truncated; }
+@test "what is no gzip" { fails noise "$(store_url)/noise.tgz" app gzip; }
+@test "a gzip that holds no tar" { fails words "$(store_url)/words.tgz" app; }
+@test "a slug without process types" { fails untyped "$(store_url)/untyped.tgz" app Procfile; }
+
+@test "an archive that leaves its directory" {
+    fails dotdot "$(store_url)/dotdot.tgz" app outside
+    [ -z "$(find "$AGENT/state" -name outside 2>/dev/null)" ]
+}
+
+@test "an archive with an absolute path" {
+    fails absolute "$(store_url)/absolute.tgz" app absolute
+    [ ! -e "$STORY/absolute-was-here" ]
+}
+
+@test "an archive with a FIFO" { fails fifo "$(store_url)/fifo.tgz" app pipe; }
+
+@test "symbolic links are kept as data" {
+    dyno start links --slug "$(store_url)/links.tgz" -m worker=1
+    wait_up links/worker.1
+    wait_logged links/worker.1 "app[worker.1]: hello"
+    wait_logged links/worker.1 "app[worker.1]: /app"
+    wait_logged links/worker.1 "app[worker.1]: /usr/bin/python3"
+    dyno stop links
+}
+
+@test "a tar with the app at its root" {
+    dyno start toplevel --slug "$(store_url)/toplevel.tgz" -m worker=1
+    wait_up toplevel/worker.1
+    dyno stop toplevel
+}
+
+@test "a file:// slug that is not there, or is a directory" {
+    fails gone "file://$STORY/never.tgz" operator never.tgz
+    fails folder "file://$STORY/www" operator
+}
+
+@test "http:// is refused unless allowed" {
+    run ! dyno start plain --slug "http://localhost:1/hello.tgz" -m worker=1
+    has "$output" http
+}
+
+@test "after a failure the app can be started with a good slug" {
+    fails again "$(store_url)/truncated.tgz" app
+    dyno start again --slug "$(store_url)/hello.tgz" -m worker=1
+    wait_up again/worker.1
+    dyno stop again
+}
+
+@test "kill -9 of dynod-fetch: the fetch failed, the agent goes on, another one works" {
+    head -c 4000000 /dev/urandom >"$STORY/evil/app/ballast"
+    (cd "$STORY/evil" && tar -czf "$STORY/www/slow.tgz" app)
+    dyno start slow --slug "$(store_url)/slow/slow.tgz" -m worker=1 >/dev/null 2>&1 3>&- &
+    wait_for helper_pid dynod-fetch
+    kill -KILL "$(helper_pid dynod-fetch)"
+    # Whether the agent tries again by itself or waits for a word: the word is allowed.
+    agent_answers
+    wait_for no_or_new_fetch
+    dyno start slow --slug "$(store_url)/slow.tgz" -m worker=1
+    wait_up slow/worker.1
+    dyno stop slow
+}
+no_or_new_fetch() { agent_answers; }
+
+@test "disk full while unpacking (root)" {
+    only_root "a small file system can only be mounted by root"
+    # An agent of its own, with its state on a file system of 6 MB.
+    local small=$STORY/small agent=$AGENT
+    mkdir -p "$small"
+    mount -t tmpfs -o size=6M,mode=0711 tmpfs "$small"
+    head -c 12000000 /dev/urandom >"$STORY/evil/app/ballast"
+    (cd "$STORY/evil" && tar -czf "$STORY/www/large.tgz" app)
+    AGENT=$STORY/agent2
+    mkdir -p "$AGENT"
+    echo "$BIN" >"$AGENT/bin"
+    agent_start
+    agent_kill TERM
+    sed -i "s,^agent.state_dir=.*,agent.state_dir=$small/state," "$AGENT/options"
+    agent_again
+    dyno start large --slug "$(store_url)/large.tgz" -m worker=1 >/dev/null 2>&1 || true
+    full() { dyno events --json | grep '"large"' | grep -qi 'no space left'; }
+    wait_for full
+    dyno events --json | grep '"large"' | grep -i 'no space left' | grep -q '"platform"'
+    empty() { [ -z "$(find "$small/state" -path '*incoming/*' | head -1)" ]; }
+    wait_for empty
+    # The room is there again: what fits runs.
+    dyno start fits --slug "$(store_url)/hello.tgz" -m worker=1
+    wait_up fits/worker.1
+    agent_end
+    AGENT=$agent
+    umount "$small"
+}

@@ -1,0 +1,131 @@
+#!/usr/bin/env bats
+# oneoff.bats - `dyno run` and `dyno exec`: exit status, input and output, a real terminal.
+
+load helpers
+
+setup_file() {
+    story_begin
+    agent_start -o dyno.restart_delay=300ms
+    mkdir "$STORY/app"
+    cat >"$STORY/app/Procfile" <<'PROC'
+worker: echo "worker runs"; exec sleep 3600
+PROC
+    echo 'I am in the slug' >"$STORY/app/file.txt"
+    slug_from "$STORY/app" "$STORY/one.tgz"
+    echo 'COLOUR=blue' >"$STORY/env"
+    dyno start one --slug "file://$STORY/one.tgz" -m worker=1 -e "$STORY/env"
+    wait_up one/worker.1
+}
+teardown_file() { story_end; }
+
+@test "run: output, working directory, config vars, name" {
+    run -0 --separate-stderr dyno run --app one -- bash -c 'cat file.txt; pwd; echo $COLOUR $DYNO ${PORT:-no-port}'
+    same "${lines[0]}" "I am in the slug"
+    same "${lines[1]}" /app
+    [[ ${lines[2]} =~ ^blue\ run\.[0-9]+\ no-port$ ]]
+}
+
+@test "run: the exit status is the command's" {
+    run -0 dyno run --app one -- true
+    run -42 dyno run --app one -- sh -c 'exit 42'
+    run -137 dyno run --app one -- sh -c 'kill -9 $$'
+    run -127 dyno run --app one -- no-such-command
+}
+
+@test "run: standard input reaches the command, binary and to its end" {
+    head -c 300000 /dev/urandom >"$STORY/random"
+    dyno run --app one -- cat <"$STORY/random" >"$STORY/echoed"
+    cmp "$STORY/random" "$STORY/echoed"
+}
+
+@test "run: stdout and stderr stay apart" {
+    dyno run --app one -- sh -c 'echo to-out; echo to-err >&2' >"$STORY/out" 2>"$STORY/err" </dev/null
+    same "$(cat "$STORY/out")" to-out
+    has "$(cat "$STORY/err")" to-err
+}
+
+@test "run: a one-off is never restarted" {
+    run -5 dyno run --app one -- sh -c 'exit 5'
+    no_runs() { [ "$(dyno ps --json one | jq '[.[] | select(.type == "run" and (.state | IN("complete", "crashed", "down") | not))] | length')" = 0 ]; }
+    wait_for no_runs
+    local runs
+    runs=$(dyno events --json | grep -c '"run\.[0-9]*"' || true)
+    sleep 1.2 # several times the restart delay: an absence can only be waited for
+    same "$(dyno events --json | grep -c '"run\.[0-9]*"' || true)" "$runs"
+}
+
+@test "run: arguments arrive as they are" {
+    run -0 dyno run --app one -- printf '<%s>' 'two words' '$HOME' '"quoted"' "it's"
+    has "$output" "<two words><\$HOME><\"quoted\"><it's>"
+}
+
+@test "run on a terminal: it is one, of the right size, and Ctrl-C interrupts" {
+    cat >"$STORY/tty.exp" <<'EXP'
+set timeout 30
+set dyno [lindex $argv 0]
+proc fail {why} { puts "FAILED: $why"; exit 9 }
+set stty_init "rows 31 columns 97"
+spawn $dyno run --app one -- bash --norc
+expect { timeout { fail "no prompt" } eof { fail "ended early" } -re {[$#] } }
+send "tty; stty size; echo COLS=\$COLUMNS-\$TERM\r"
+expect { timeout { fail "no tty" } -re {/dev/pts/[0-9]+} }
+expect { timeout { fail "wrong size" } "31 97" }
+send "sleep 1000\r"
+sleep 0.5
+send "\003"
+send "echo still-\$((40 + 2))\r"
+expect { timeout { fail "Ctrl-C did not interrupt" } "still-42" }
+send "exit 17\r"
+expect { timeout { fail "did not end" } eof {} }
+set status [lindex [wait] 3]
+if {$status != 17} { fail "status $status" }
+puts "terminal ok"
+EXP
+    TERM=xterm DYNOD_SOCKET=$AGENT/run/api.sock run -0 expect "$STORY/tty.exp" "$BIN/dyno"
+    has "$output" "terminal ok"
+}
+
+@test "run: when the terminal goes away the one-off gets SIGHUP and ends" {
+    cat >"$STORY/hup.exp" <<'EXP'
+set timeout 20
+spawn [lindex $argv 0] run --app one -- bash -c "trap 'echo hup; exit 1' HUP; echo ready; while :; do sleep 1; done"
+expect { timeout { exit 9 } "ready" }
+close
+EXP
+    DYNOD_SOCKET=$AGENT/run/api.sock run -0 expect "$STORY/hup.exp" "$BIN/dyno"
+    no_runs() { [ "$(dyno ps --json one | jq '[.[] | select(.type == "run" and (.state | IN("complete", "crashed", "down") | not))] | length')" = 0 ]; }
+    wait_for no_runs
+}
+
+@test "run --slug needs no app" {
+    run -0 dyno run --slug "$STORY/one.tgz" -- cat file.txt
+    has "$output" "I am in the slug"
+}
+
+@test "exec: inside the running dyno, with its files, its environment and its limits" {
+    run -0 dyno exec one/worker.1 -- bash -c 'cat file.txt; echo $DYNO $COLOUR; ls /proc | grep -c "^[0-9]"'
+    has "$output" "I am in the slug"
+    has "$output" "worker.1 blue"
+    # It sees the dyno's processes: dyno-init, the worker, itself.
+    [ "${lines[2]}" -lt 12 ]
+    run -3 dyno exec one/worker.1 -- sh -c 'exit 3'
+    up one/worker.1
+}
+
+@test "exec: its processes end with the dyno" {
+    dyno exec one/worker.1 -- sleep 3600 </dev/null >/dev/null 2>&1 3>&- &
+    local client=$! pid
+    pid=$(of one/worker.1 .pid)
+    sleeps() { dyno exec one/worker.1 -- bash -c 'grep -lsz "^3600$" /proc/[0-9]*/cmdline | wc -l' | grep -qE '[2-9]'; }
+    wait_for sleeps
+    dyno restart one/worker.1
+    wait_for replaced one/worker.1 "$pid"
+    wait_for gone "$client"
+}
+
+@test "exec: into what is not there" {
+    run -1 dyno exec one/worker.9 -- true
+    has "$output" worker.9
+    run -1 dyno exec nobody/web.1 -- true
+    has "$output" nobody
+}
