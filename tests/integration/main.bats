@@ -44,7 +44,7 @@ teardown_file() { story_end; }
 
 @test "ps prints a table with state, uptime, restarts, memory and port" {
     run -0 dyno ps shop
-    for column in DYNO STATE UPTIME RESTARTS MEMORY PORT; do
+    for column in DYNO STATE UP RESTARTS MEM PORT; do
         has "${lines[0]}" "$column"
     done
     has "$output" "web.1"
