@@ -1,21 +1,39 @@
 /* model.h - what is wanted: apps, their current release, their formation. Pure: every change is one
  * JSON entry (as journaled), applied by one function, whichever way the command came.
  *
- * Entries ("op" and fields; anything else is an error):
- *   release    app, url, digest|null, env {NAME: VALUE}, size, types|null [{name, command}],
- * formation {type: n}, created (real usec), dir (local mode: a directory instead of a url)
- *              ports {type: n}|absent (local mode: instance i of type listens on n + i - 1, every
- * type has a PORT), restart B (default true; false: a dyno that ended stays down)
- *              -> version = last + 1 ("version" in the entry when replayed)
- *   resolve    app, version, digest, types: the fetch has said what the release holds
- *   scale      app, formation {type: n}: only the named types change
- *   stop       app [, dyno "web.1"]: wanted no more, until scale, restart or release
- *   restart    app [, dyno]: run again from anew; also undoes `stop`
- *   run        app, num, argv [..] or command S, env {..}, size, attached B: a one-off
- *   ran        app, num: the one-off is over
- *   forget     app: its release and formation go
- * Each wanted dyno carries a generation: it grows whenever the dyno must be replaced (release,
- * restart), so "running, but of an old generation" is all that the reconciler needs to know. */
+ * An entry is an object with "op" and the fields below; those in [] may be absent. Anything else in
+ * it is an error that names the field.
+ *
+ * - release: app, url or dir (local mode: an unpacked app, used in place), [digest|null], [env
+ *   {NAME: VALUE}], [size] ("": the default size), [types|null [{name, command,
+ *   [from_release_file]}]], [formation|null {type: n}], [created] (real usec), [restart] (false: a
+ *   dyno that ended stays down), [ports {type: n}] (local mode: instance i of type listens on
+ *   n + i - 1). A formation given is the whole one: types not named get none. Without one, the
+ *   former release's is kept; a first release gets web=1. Completed with: version (the last one
+ *   + 1), generation, unknown_types as below.
+ * - resolve: app, version, [digest|null], types: the fetch has said what the release holds.
+ *   -ESTALE: a newer release has come; -EALREADY: it was resolved. Types of the formation that the
+ *   release lacks are dropped; *ret_entry lists them as "unknown_types".
+ * - scale: app, formation {type: n}: only the named types change. Ends `stop`: the app's, and that
+ *   of the named types' single dynos.
+ * - stop: app, [dyno "web.1"]: wanted no more, until scale, restart or release. One-offs too, and
+ *   for those it is final.
+ * - restart: app, [dyno], completed with generation: run again from anew; also undoes `stop` (of
+ *   that dyno only). -ENOENT: not in the formation.
+ * - run: app, num, argv [..] or command, [env {..}], [size], [attached], completed with generation:
+ *   a one-off. -EEXIST: the number is taken.
+ * - ran: app, num: the one-off is over. -ENOENT.
+ * - forget: app: its release, formation and one-offs go.
+ * - generation: generation N: the counter is at least N from here on (compaction; or an agent that
+ *   adopts a dyno of a generation that the journal has lost).
+ *
+ * Unknown app: -ENOENT; unknown op: -EOPNOTSUPP; bad field: -EINVAL; a limit: -EBUSY. All are the
+ * operator's fault.
+ *
+ * Each wanted dyno carries a generation, from one counter for the whole model: it grows whenever
+ * the dyno must be replaced (release, restart), so "running, but of another generation" is all that
+ * the reconciler needs to know, also when an app was forgotten and made again under the same name.
+ */
 #ifndef CORE_MODEL_H
 #define CORE_MODEL_H
 
@@ -26,13 +44,23 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define MODEL_APPS_MAX    10000
-#define MODEL_TYPES_MAX   1000
-#define MODEL_ONEOFFS_MAX 1000
+#define MODEL_APPS_MAX        10000
+#define MODEL_TYPES_MAX       1000       /* of one release */
+#define MODEL_TYPES_BYTES_MAX (1u << 20) /* all commands of one release */
+#define MODEL_COUNT_MAX       10000      /* dynos of one type */
+#define MODEL_DYNOS_MAX       100000     /* of all formations */
+#define MODEL_ONEOFFS_MAX     1000       /* of one app */
+#define MODEL_ENV_BYTES_MAX   (1u << 20) /* all NAME=VALUE of one release or one-off */
+#define MODEL_STRING_MAX      131071u /* one NAME=VALUE, one argument: execve(2)'s MAX_ARG_STRLEN */
+#define MODEL_ARGV_MAX        1000    /* arguments of a one-off, together MODEL_STRING_MAX bytes */
+#define MODEL_URL_MAX         8192
+#define MODEL_DIR_MAX         4095
+#define ONEOFF_TYPE           "run" /* the type in a one-off's name */
 
 struct want_type {
     char name[TYPE_NAME_MAX + 1];
-    char *command; /* NULL until the release is resolved */
+    const char *command; /* NULL until the release is resolved; lies in TEXT */
+    json_t *text;
     unsigned count;
     bool from_release_file;
     unsigned port; /* local mode: of instance 1; 0: the agent chooses, for `web` only */
@@ -45,17 +73,18 @@ struct release {
     struct digest digest;
     bool has_digest; /* given, or known since the fetch */
     bool resolved;   /* types and commands are known */
-    json_t *env;     /* object of strings */
-    char size[32];
-    bool restart; /* crashed dynos run again */
+    json_t *env;     /* object of strings, never NULL */
+    char size[32];   /* "": the default size */
+    bool restart;    /* crashed dynos run again */
     uint64_t created;
 };
 
 struct oneoff {
     unsigned num;
-    json_t *argv;  /* array of strings, or NULL: */
-    char *command; /* shell text */
-    json_t *env;   /* beside the release's */
+    json_t *argv;        /* array of strings, or NULL: */
+    const char *command; /* shell text; lies in TEXT */
+    json_t *text;
+    json_t *env; /* object of strings, never NULL: beside the release's */
     char size[32];
     bool attached; /* a client holds its terminal: it does not outlive an agent that never started
                       it */
@@ -67,14 +96,14 @@ struct app {
     struct release release; /* version 0: none yet */
     struct want_type *types;
     size_t n_types;
-    bool stopped;
-    struct dyno_name *stopped_dynos; /* single ones */
+    bool stopped;                    /* the formation, not the one-offs */
+    struct dyno_name *stopped_dynos; /* single ones, and one-offs; in name order */
     size_t n_stopped;
     uint64_t generation; /* of the whole app: grows with each release and restart */
     struct dyno_generation {
         struct dyno_name name;
         uint64_t generation;
-    } * dyno_gens; /* restarted singly */
+    } * dyno_gens; /* restarted singly; in name order */
     size_t n_dyno_gens;
     struct oneoff *oneoffs;
     size_t n_oneoffs;
@@ -90,13 +119,30 @@ void model_freep(struct model **m);
  * it was given (version, num), as to be journaled; the caller's reference. */
 int model_apply(struct model *m, const json_t *entry, json_t **ret_entry, struct err *e);
 
-/* The whole model as a list of entries that make it anew: compaction. */
+/* The same in two steps, for who must write ENTRY down in between. A prepared change holds all the
+ * memory that it needs: model_commit() cannot fail. Nothing else may be applied to M in between.
+ * Either function takes *CHANGE; NULL in it is fine for model_drop(). */
+struct model_change;
+int model_prepare(struct model *m, const json_t *entry, struct model_change **ret,
+                  json_t **ret_entry, struct err *e);
+void model_commit(struct model_change **change);
+void model_drop(struct model_change **change);
+
+/* Back to what model_new() gave. */
+void model_clear(struct model *m);
+
+/* The whole model as a list of entries that make it anew: compaction. NULL: no memory. */
 json_t *model_entries(const struct model *m);
 
+/* An app's address stays the same until the app is forgotten; what its fields point to is good only
+ * until the next change of that app. */
 const struct app *model_app(const struct model *m, const char *name); /* NULL */
 /* In name order. */
 size_t model_n_apps(const struct model *m);
 const struct app *model_app_at(const struct model *m, size_t i);
+
+/* The last generation that was given out; 0: none. */
+uint64_t model_generation(const struct model *m);
 
 /* One dyno that should run. Strings are the model's. */
 struct want {
@@ -107,7 +153,9 @@ struct want {
     const struct oneoff *oneoff;  /* NULL: of the formation */
 };
 
-/* Every wanted dyno, in a stable order; freed with free(). Types named `release` never. */
+/* Every wanted dyno: apps in name order, types in their places, numbers up, then one-offs as they
+ * came. Types named `release` never; those of a release that is not resolved yet (command NULL)
+ * too. *ret: freed with free(), good until the next change. */
 int model_wants(const struct model *m, struct want **ret, size_t *ret_n, struct err *e);
 
 #endif

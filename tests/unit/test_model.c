@@ -1,0 +1,879 @@
+#include "core/model.h"
+
+#include "base/frame.h"
+#include "base/scoped.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define HEX_A "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+#define HEX_B "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+
+/* --- Saying things in a line --- */
+
+static struct model *new_model(void)
+{
+    struct model *m = NULL;
+    struct err e = ERR_INIT;
+
+    assert_int_equal(model_new(&m, &e), 0);
+    return m;
+}
+
+static json_t *parse(const char *text)
+{
+    struct err e = ERR_INIT;
+    json_t *j = NULL;
+
+    if (json_parse(text, strlen(text), 64u << 20, &j, &e) < 0)
+        fail_msg("%s: %s", e.text, text);
+    return j;
+}
+
+/* Every state of the model as one text: two models are the same when their texts are. */
+static char *dump(const struct model *m)
+{
+    json_t *entries = model_entries(m);
+    char *text = json_dumps(entries, JSON_COMPACT | JSON_SORT_KEYS);
+
+    assert_non_null(text);
+    json_decref(entries);
+    return text;
+}
+
+static int try_json(struct model *m, const json_t *entry, json_t **ret_entry, struct err *e)
+{
+    char *before = dump(m);
+    int r = model_apply(m, entry, ret_entry, e);
+
+    if (r < 0) { /* all or nothing */
+        char *after = dump(m);
+
+        assert_string_equal(before, after);
+        assert_int_equal(e->errnum, -r);
+        free(after);
+    }
+    free(before);
+    return r;
+}
+
+static void apply(struct model *m, const char *text)
+{
+    struct err e = ERR_INIT;
+    json_t *entry = parse(text);
+
+    if (try_json(m, entry, NULL, &e) < 0)
+        fail_msg("%s: %s", e.text, text);
+    json_decref(entry);
+}
+
+/* Refused with ERRNUM, the operator's fault, and words that contain NEEDLE. */
+static void refused_json(struct model *m, const json_t *entry, int errnum, const char *needle)
+{
+    struct err e = ERR_INIT;
+    json_t *out = NULL;
+
+    assert_int_equal(try_json(m, entry, &out, &e), -errnum);
+    assert_null(out);
+    assert_int_equal(e.fault, FAULT_OPERATOR);
+    if (!strstr(e.text, needle))
+        fail_msg("\"%s\" does not say \"%s\"", e.text, needle);
+}
+
+static void refused(struct model *m, const char *text, int errnum, const char *needle)
+{
+    json_t *entry = parse(text);
+
+    refused_json(m, entry, errnum, needle);
+    json_decref(entry);
+}
+
+/* "web.1:3 web.2:3 run.5:4", with generations; apps after the first have their name before. */
+static char *wants_text(const struct model *m, bool generations)
+{
+    scoped_free struct want *wants = NULL;
+    char *out = calloc(1, 4096), dyno[DYNO_TEXT_MAX];
+    struct err e = ERR_INIT;
+    size_t n = 0, len = 0;
+
+    assert_int_equal(model_wants(m, &wants, &n, &e), 0);
+    for (size_t i = 0; i < n; i++) {
+        len += (size_t)snprintf(out + len, 4096 - len, "%s%s", i ? " " : "",
+                                dyno_name_text(&wants[i].name, dyno));
+        if (generations)
+            len += (size_t)snprintf(out + len, 4096 - len, ":%ju", (uintmax_t)wants[i].generation);
+        assert_ptr_equal(wants[i].app, model_app(m, wants[i].name.app));
+        assert_true(!wants[i].type != !wants[i].oneoff);
+    }
+    return out;
+}
+
+static void expect_wants(const struct model *m, const char *text)
+{
+    char *got = wants_text(m, strchr(text, ':') != NULL);
+
+    assert_string_equal(got, text);
+    free(got);
+}
+
+#define HELLO                                                                                      \
+    "{\"op\":\"release\",\"app\":\"hello\",\"url\":\"file:///s\",\"types\":["                      \
+    "{\"name\":\"web\",\"command\":\"serve\"},{\"name\":\"worker\",\"command\":\"work\"},"         \
+    "{\"name\":\"release\",\"command\":\"migrate\"}]}"
+
+/* --- Formations --- */
+
+static void a_first_release_gets_one_web(void **state)
+{
+    scoped(model_freep) struct model *m = new_model();
+
+    (void)state;
+    expect_wants(m, "");
+    apply(m, HELLO);
+    expect_wants(m, "hello/web.1:1");
+    const struct app *app = model_app(m, "hello");
+    assert_int_equal(app->release.version, 1);
+    assert_true(app->release.restart);
+    assert_true(app->release.resolved);
+    assert_false(app->release.has_digest);
+    assert_string_equal(app->types[0].command, "serve");
+    assert_int_equal(json_object_size(app->release.env), 0);
+    assert_null(model_app(m, "hell"));
+    assert_int_equal(model_n_apps(m), 1);
+}
+
+static void a_later_release_keeps_the_formation(void **state)
+{
+    scoped(model_freep) struct model *m = new_model();
+
+    (void)state;
+    apply(m, HELLO);
+    apply(m, "{\"op\":\"scale\",\"app\":\"hello\",\"formation\":{\"worker\":2}}");
+    expect_wants(m, "hello/web.1:1 hello/worker.1:1 hello/worker.2:1");
+    const struct app *app = model_app(m, "hello");
+    apply(m, HELLO);
+    assert_ptr_equal(app, model_app(m, "hello")); /* its address stays */
+    assert_int_equal(app->release.version, 2);
+    expect_wants(m, "hello/web.1:2 hello/worker.1:2 hello/worker.2:2");
+    /* A formation that is given is the whole one. */
+    apply(m, "{\"op\":\"release\",\"app\":\"hello\",\"url\":\"file:///s\",\"types\":[{\"name\":"
+             "\"web\",\"command\":\"x\"},{\"name\":\"worker\",\"command\":\"y\"}],"
+             "\"formation\":{\"worker\":1}}");
+    expect_wants(m, "hello/worker.1:3");
+    /* A type that is gone is told. */
+    json_t *out = NULL,
+           *entry = parse("{\"op\":\"release\",\"app\":\"hello\",\"url\":\"file:///s\","
+                          "\"types\":[{\"name\":\"web\",\"command\":\"x\"}]}");
+    struct err e = ERR_INIT;
+    assert_int_equal(try_json(m, entry, &out, &e), 0);
+    expect_wants(m, "");
+    assert_string_equal(json_string_value(json_array_get(json_object_get(out, "unknown_types"), 0)),
+                        "worker");
+    assert_int_equal(json_int(out, "version", 0), 4);
+    assert_int_equal(json_int(out, "generation", 0), 4);
+    json_decref(out);
+    json_decref(entry);
+}
+
+static void without_a_web_type_nothing_starts(void **state)
+{
+    scoped(model_freep) struct model *m = new_model();
+
+    (void)state;
+    apply(m, "{\"op\":\"release\",\"app\":\"a\",\"url\":\"x:y\",\"types\":[{\"name\":\"clock\","
+             "\"command\":\"c\"}]}");
+    expect_wants(m, "");
+    apply(m, "{\"op\":\"scale\",\"app\":\"a\",\"formation\":{\"clock\":1}}");
+    expect_wants(m, "a/clock.1:1");
+}
+
+static void resolve_checks_what_was_stored(void **state)
+{
+    scoped(model_freep) struct model *m = new_model();
+    struct err e = ERR_INIT;
+    json_t *out = NULL;
+
+    (void)state;
+    apply(m, "{\"op\":\"release\",\"app\":\"a\",\"url\":\"x:y\",\"digest\":null,\"types\":null,"
+             "\"formation\":{\"web\":2,\"nope\":1,\"zero\":0}}");
+    expect_wants(m, "a/web.1:1 a/web.2:1 a/nope.1:1");
+    assert_null(model_app(m, "a")->types[0].command);
+    apply(m, "{\"op\":\"scale\",\"app\":\"a\",\"formation\":{\"later\":1}}");
+    json_t *entry =
+        parse("{\"op\":\"resolve\",\"app\":\"a\",\"version\":1,\"digest\":\"SHA256:" HEX_A
+              "\",\"types\":[{\"name\":\"other\",\"command\":\"o\"},{\"name\":\"web\","
+              "\"command\":\"w\",\"from_release_file\":true}]}");
+    assert_int_equal(try_json(m, entry, &out, &e), 0);
+    expect_wants(m, "a/web.1:1 a/web.2:1");
+    json_t *unknown = json_object_get(out, "unknown_types");
+    assert_int_equal(json_array_size(unknown), 2);
+    assert_string_equal(json_string_value(json_array_get(unknown, 0)), "nope");
+    assert_string_equal(json_string_value(json_array_get(unknown, 1)), "later");
+    const struct app *a = model_app(m, "a");
+    assert_true(a->release.has_digest);
+    assert_string_equal(a->release.digest.hex, HEX_A);
+    assert_true(a->types[1].from_release_file);
+    assert_int_equal(a->types[0].count, 0);
+    /* Told twice, or late. */
+    refused_json(m, entry, EALREADY, "v1 of a is resolved");
+    apply(m, "{\"op\":\"release\",\"app\":\"a\",\"url\":\"x:z\",\"digest\":\"" HEX_B "\"}");
+    refused_json(m, entry, ESTALE, "v1 of a is not the current one, v2");
+    json_object_set_new(entry, "version", json_integer(2));
+    refused_json(m, entry, EINVAL, "digest");
+    json_object_del(entry, "digest");
+    json_decref(out);
+    assert_int_equal(try_json(m, entry, &out, &e), 0);
+    expect_wants(m, "a/web.1:2 a/web.2:2");
+    assert_null(json_object_get(out, "unknown_types"));
+    json_decref(out);
+    json_decref(entry);
+}
+
+/* An entry as completed is fit to be replayed. */
+static void completed_entries_replay(void **state)
+{
+    static const char *const entries[] = {
+        "{\"op\":\"release\",\"app\":\"a\",\"url\":\"x:y\",\"formation\":{\"gone\":1}}",
+        "{\"op\":\"resolve\",\"app\":\"a\",\"version\":1,\"types\":[{\"name\":\"web\",\"command\":"
+        "\"w\"}]}",
+        "{\"op\":\"scale\",\"app\":\"a\",\"formation\":{\"web\":3}}",
+        "{\"op\":\"restart\",\"app\":\"a\",\"dyno\":\"web.2\"}",
+        "{\"op\":\"run\",\"app\":\"a\",\"num\":7,\"command\":\"ls\"}",
+        "{\"op\":\"release\",\"app\":\"a\",\"url\":\"x:y\"}",
+        "{\"op\":\"restart\",\"app\":\"a\"}",
+    };
+    scoped(model_freep) struct model *a = new_model();
+    scoped(model_freep) struct model *b = new_model();
+    struct err e = ERR_INIT;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(entries) / sizeof(entries[0]); i++) {
+        json_t *out = NULL, *entry = parse(entries[i]);
+
+        assert_int_equal(try_json(a, entry, &out, &e), 0);
+        assert_int_equal(try_json(b, out, NULL, &e), 0);
+        json_decref(out);
+        json_decref(entry);
+        char *x = dump(a), *y = dump(b);
+        assert_string_equal(x, y);
+        free(x);
+        free(y);
+    }
+    expect_wants(b, "a/web.1:5 a/web.2:5 a/web.3:5 a/run.7:3");
+}
+
+static void ports_of_local_mode(void **state)
+{
+    scoped(model_freep) struct model *m = new_model();
+
+    (void)state;
+    apply(m, "{\"op\":\"release\",\"app\":\"a\",\"dir\":\"/srv/a\",\"restart\":false,\"types\":["
+             "{\"name\":\"web\",\"command\":\"w\"},{\"name\":\"job\",\"command\":\"j\"}],"
+             "\"formation\":{\"web\":2,\"job\":1},\"ports\":{\"web\":5000,\"job\":65535}}");
+    const struct app *a = model_app(m, "a");
+    assert_int_equal(a->types[0].port, 5000);
+    assert_int_equal(a->types[1].port, 65535);
+    assert_false(a->release.restart);
+    assert_string_equal(a->release.dir, "/srv/a");
+    assert_null(a->release.url);
+    refused(m, "{\"op\":\"scale\",\"app\":\"a\",\"formation\":{\"job\":2}}", EINVAL,
+            "the port of job.2 would be 65536");
+    refused(m,
+            "{\"op\":\"resolve\",\"app\":\"a\",\"version\":1,\"types\":[{\"name\":\"web\","
+            "\"command\":\"w\"}]}",
+            EALREADY, "resolved");
+    /* Not resolved yet: they wait for their types. */
+    apply(m, "{\"op\":\"release\",\"app\":\"a\",\"url\":\"x:y\",\"formation\":{\"web\":1},"
+             "\"ports\":{\"job\":5100,\"web\":5000}}");
+    apply(m, "{\"op\":\"resolve\",\"app\":\"a\",\"version\":2,\"types\":[{\"name\":\"job\","
+             "\"command\":\"j\"},{\"name\":\"web\",\"command\":\"w\"}]}");
+    assert_int_equal(a->types[0].port, 5100);
+    assert_int_equal(a->types[1].port, 5000);
+    assert_int_equal(a->types[0].count, 0);
+}
+
+/* --- stop, restart --- */
+
+static void stop_lasts_until_scale_restart_or_release(void **state)
+{
+    static const char *const ends[] = {
+        "{\"op\":\"scale\",\"app\":\"hello\",\"formation\":{\"web\":2}}",
+        "{\"op\":\"restart\",\"app\":\"hello\"}",
+        HELLO,
+    };
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        scoped(model_freep) struct model *m = new_model();
+
+        apply(m, HELLO);
+        apply(m, "{\"op\":\"scale\",\"app\":\"hello\",\"formation\":{\"web\":2}}");
+        apply(m, "{\"op\":\"stop\",\"app\":\"hello\",\"dyno\":\"web.1\"}");
+        apply(m, "{\"op\":\"stop\",\"app\":\"hello\",\"dyno\":\"web.1\"}");
+        expect_wants(m, "hello/web.2");
+        apply(m, ends[i]);
+        expect_wants(m, "hello/web.1 hello/web.2");
+        apply(m, "{\"op\":\"stop\",\"app\":\"hello\"}");
+        apply(m, "{\"op\":\"stop\",\"app\":\"hello\",\"dyno\":\"web.1\"}");
+        expect_wants(m, "");
+        apply(m, ends[i]);
+        expect_wants(m, "hello/web.1 hello/web.2");
+    }
+}
+
+static void scale_ends_the_stop_of_its_types_only(void **state)
+{
+    scoped(model_freep) struct model *m = new_model();
+
+    (void)state;
+    apply(m, HELLO);
+    apply(m, "{\"op\":\"scale\",\"app\":\"hello\",\"formation\":{\"web\":2,\"worker\":1}}");
+    apply(m, "{\"op\":\"stop\",\"app\":\"hello\",\"dyno\":\"web.2\"}");
+    apply(m, "{\"op\":\"stop\",\"app\":\"hello\",\"dyno\":\"worker.1\"}");
+    apply(m, "{\"op\":\"scale\",\"app\":\"hello\",\"formation\":{\"web\":3}}");
+    expect_wants(m, "hello/web.1 hello/web.2 hello/web.3");
+    apply(m, "{\"op\":\"restart\",\"app\":\"hello\",\"dyno\":\"worker.1\"}");
+    expect_wants(m, "hello/web.1 hello/web.2 hello/web.3 hello/worker.1");
+}
+
+static void restart_of_one_dyno(void **state)
+{
+    scoped(model_freep) struct model *m = new_model();
+
+    (void)state;
+    apply(m, HELLO);
+    apply(m, "{\"op\":\"scale\",\"app\":\"hello\",\"formation\":{\"web\":3}}");
+    apply(m, "{\"op\":\"restart\",\"app\":\"hello\",\"dyno\":\"web.2\"}");
+    expect_wants(m, "hello/web.1:1 hello/web.2:2 hello/web.3:1");
+    apply(m, "{\"op\":\"restart\",\"app\":\"hello\",\"dyno\":\"web.2\"}");
+    apply(m, "{\"op\":\"restart\",\"app\":\"hello\",\"dyno\":\"web.1\"}");
+    expect_wants(m, "hello/web.1:4 hello/web.2:3 hello/web.3:1");
+    apply(m, "{\"op\":\"restart\",\"app\":\"hello\"}");
+    expect_wants(m, "hello/web.1:5 hello/web.2:5 hello/web.3:5");
+    /* In an app that is stopped: that one alone. */
+    apply(m, "{\"op\":\"stop\",\"app\":\"hello\"}");
+    apply(m, "{\"op\":\"restart\",\"app\":\"hello\",\"dyno\":\"web.3\"}");
+    expect_wants(m, "hello/web.3:6");
+    apply(m, "{\"op\":\"restart\",\"app\":\"hello\",\"dyno\":\"web.1\"}");
+    expect_wants(m, "hello/web.1:7 hello/web.3:6");
+    refused(m, "{\"op\":\"restart\",\"app\":\"hello\",\"dyno\":\"web.4\"}", ENOENT,
+            "no dyno web.4 of hello");
+    refused(m, "{\"op\":\"restart\",\"app\":\"hello\",\"dyno\":\"release.1\"}", ENOENT,
+            "release.1");
+    refused(m, "{\"op\":\"restart\",\"app\":\"hello\",\"dyno\":\"web\"}", EINVAL, "'web'");
+    refused(m, "{\"op\":\"restart\",\"app\":\"hello\",\"dyno\":\"run.1\"}", EINVAL, "one-off");
+}
+
+/* An app forgotten and made again must not take the old app's dynos for its own. */
+static void generations_are_never_used_twice(void **state)
+{
+    scoped(model_freep) struct model *m = new_model();
+
+    (void)state;
+    apply(m, HELLO);
+    apply(m, "{\"op\":\"forget\",\"app\":\"hello\"}");
+    expect_wants(m, "");
+    assert_null(model_app(m, "hello"));
+    apply(m, HELLO);
+    expect_wants(m, "hello/web.1:2");
+    assert_int_equal(model_app(m, "hello")->release.version, 1);
+    apply(m, "{\"op\":\"generation\",\"generation\":40}");
+    apply(m, "{\"op\":\"generation\",\"generation\":3}");
+    assert_int_equal(model_generation(m), 40);
+    apply(m, "{\"op\":\"restart\",\"app\":\"hello\"}");
+    expect_wants(m, "hello/web.1:41");
+}
+
+/* --- One-offs --- */
+
+static void oneoffs_come_and_go(void **state)
+{
+    scoped(model_freep) struct model *m = new_model();
+
+    (void)state;
+    apply(m, HELLO);
+    apply(m, "{\"op\":\"run\",\"app\":\"hello\",\"num\":4123,\"argv\":[\"ls\",\"-l\",\"\"],"
+             "\"env\":{\"A\":\"1\"},\"size\":\"standard-2x\",\"attached\":true}");
+    apply(m, "{\"op\":\"run\",\"app\":\"hello\",\"num\":2,\"command\":\"ls | wc\"}");
+    expect_wants(m, "hello/web.1:1 hello/run.4123:2 hello/run.2:3");
+    const struct oneoff *o = model_app(m, "hello")->oneoffs;
+    assert_true(o->attached);
+    assert_string_equal(o->size, "standard-2x");
+    assert_string_equal(json_str(o->env, "A", ""), "1");
+    assert_int_equal(json_array_size(o->argv), 3);
+    assert_null(o->command);
+    assert_string_equal(o[1].command, "ls | wc");
+    refused(m, "{\"op\":\"run\",\"app\":\"hello\",\"num\":2,\"command\":\"x\"}", EEXIST, "run.2");
+    /* A stop is final, a restart of the app or a release does not bring it back. */
+    apply(m, "{\"op\":\"stop\",\"app\":\"hello\",\"dyno\":\"run.2\"}");
+    expect_wants(m, "hello/web.1 hello/run.4123");
+    apply(m, "{\"op\":\"restart\",\"app\":\"hello\"}");
+    apply(m, HELLO);
+    expect_wants(m, "hello/web.1 hello/run.4123");
+    /* Stopping all includes them; a new one runs in a stopped app. */
+    apply(m, "{\"op\":\"stop\",\"app\":\"hello\"}");
+    expect_wants(m, "");
+    apply(m, "{\"op\":\"run\",\"app\":\"hello\",\"num\":3,\"command\":\"x\"}");
+    expect_wants(m, "hello/run.3");
+    apply(m, "{\"op\":\"scale\",\"app\":\"hello\",\"formation\":{\"web\":1}}");
+    expect_wants(m, "hello/web.1 hello/run.3");
+    apply(m, "{\"op\":\"ran\",\"app\":\"hello\",\"num\":2}");
+    refused(m, "{\"op\":\"ran\",\"app\":\"hello\",\"num\":2}", ENOENT, "run.2");
+    /* Its number is free again, and so is its mark. */
+    apply(m, "{\"op\":\"run\",\"app\":\"hello\",\"num\":2,\"command\":\"x\"}");
+    expect_wants(m, "hello/web.1 hello/run.3 hello/run.2");
+    refused(m, "{\"op\":\"stop\",\"app\":\"hello\",\"dyno\":\"run.9\"}", ENOENT, "run.9");
+}
+
+/* --- What is refused --- */
+
+struct bad {
+    const char *entry;
+    int errnum;
+    const char *needle;
+};
+
+#define REL(rest)  "{\"op\":\"release\",\"app\":\"x\",\"url\":\"x:y\"," rest "}"
+#define TYPE(rest) REL("\"types\":[" rest "]")
+#define RUN(rest)  "{\"op\":\"run\",\"app\":\"hello\",\"num\":1," rest "}"
+
+static const struct bad bad_entries[] = {
+    {"{}", EINVAL, "without 'op'"},
+    {"[]", EINVAL, "without 'op'"},
+    {"{\"op\":7}", EINVAL, "without 'op'"},
+    {"{\"op\":\"explode\",\"app\":\"a\"}", EOPNOTSUPP, "'explode'"},
+    {"{\"op\":\"ex\\u001bplode\"}", EOPNOTSUPP, "'ex\\x1bplode'"},
+    {"{\"op\":\"scale\",\"app\":\"hello\",\"formation\":{\"web\":1},\"foo\":1}", EINVAL,
+     "scale: unknown field 'foo'"},
+    {"{\"op\":\"scale\",\"formation\":{\"web\":1}}", EINVAL, "scale: 'app' is missing"},
+    {"{\"op\":\"scale\",\"app\":7,\"formation\":{\"web\":1}}", EINVAL, "'app' is not a string"},
+    {"{\"op\":\"scale\",\"app\":\"Hello\",\"formation\":{\"web\":1}}", EINVAL, "'Hello'"},
+    {"{\"op\":\"scale\",\"app\":\"other\",\"formation\":{\"web\":1}}", ENOENT, "no app 'other'"},
+    {"{\"op\":\"scale\",\"app\":\"hello\",\"formation\":{}}", EINVAL, "names no process type"},
+    {"{\"op\":\"scale\",\"app\":\"hello\",\"formation\":{\"web\":-1}}", EINVAL, "'web' is -1"},
+    {"{\"op\":\"scale\",\"app\":\"hello\",\"formation\":{\"web\":10001}}", EINVAL, "10001"},
+    {"{\"op\":\"scale\",\"app\":\"hello\",\"formation\":{\"web\":1.5}}", EINVAL, "whole number"},
+    {"{\"op\":\"scale\",\"app\":\"hello\",\"formation\":{\"web\":\"1\"}}", EINVAL, "whole number"},
+    {"{\"op\":\"scale\",\"app\":\"hello\",\"formation\":{\"web\":1,\"x\":0}}", EINVAL,
+     "no process type 'x' in release v1 of hello (it has: web, worker)"},
+    {"{\"op\":\"scale\",\"app\":\"hello\",\"formation\":{\"release\":1}}", EINVAL, "'release'"},
+    {"{\"op\":\"scale\",\"app\":\"hello\",\"formation\":{\"all\":1}}", EINVAL, "reserved"},
+    {"{\"op\":\"scale\",\"app\":\"hello\",\"formation\":{\"run\":1}}", EINVAL, "reserved"},
+    {"{\"op\":\"scale\",\"app\":\"hello\",\"formation\":{\"a b\":1}}", EINVAL, "'a b'"},
+    {"{\"op\":\"scale\",\"app\":\"hello\",\"formation\":[]}", EINVAL,
+     "'formation' is not an object"},
+    {"{\"op\":\"stop\",\"app\":\"hello\",\"dyno\":\"web.0\"}", EINVAL, "web.0"},
+    {"{\"op\":\"stop\",\"app\":\"hello\",\"dyno\":\"web.2\"}", ENOENT, "web.2"},
+    {"{\"op\":\"stop\",\"app\":\"hello\",\"dyno\":\"a/web.1\"}", EINVAL, "a/web.1"},
+    {"{\"op\":\"stop\",\"app\":\"hello\",\"dyno\":null}", EINVAL, "'dyno' is not a string"},
+    {"{\"op\":\"forget\",\"app\":\"nobody\"}", ENOENT, "nobody"},
+    {"{\"op\":\"generation\",\"generation\":0}", EINVAL, "generation"},
+    {"{\"op\":\"generation\",\"generation\":1,\"app\":\"hello\"}", EINVAL, "'app'"},
+    {"{\"op\":\"release\",\"app\":\"x\"}", EINVAL, "exactly one of 'url' and 'dir'"},
+    {REL("\"dir\":\"/a\""), EINVAL, "exactly one of 'url' and 'dir'"},
+    {"{\"op\":\"release\",\"app\":\"x\",\"url\":\"\"}", EINVAL, "'url' is empty"},
+    {"{\"op\":\"release\",\"app\":\"x\",\"url\":\"a b\"}", EINVAL, "blanks"},
+    {"{\"op\":\"release\",\"app\":\"x\",\"dir\":\"a\"}", EINVAL, "absolute"},
+    {"{\"op\":\"release\",\"app\":\"-x\",\"url\":\"x:y\"}", EINVAL, "'-x'"},
+    {REL("\"digest\":\"abc\""), EINVAL, "digest 'abc'"},
+    {REL("\"size\":\"a b\""), EINVAL, "'a b'"},
+    {REL("\"size\":\"a2345678901234567890123456789012\""), EINVAL, "no name of a size"},
+    {REL("\"version\":0"), EINVAL, "version"},
+    {REL("\"version\":4294967296"), EINVAL, "version"},
+    {REL("\"created\":-1"), EINVAL, "created"},
+    {REL("\"restart\":1"), EINVAL, "'restart' is not true or false"},
+    {REL("\"env\":[]"), EINVAL, "'env' is not an object"},
+    {REL("\"env\":{\"\":\"x\"}"), EINVAL, "env name ''"},
+    {REL("\"env\":{\"A=B\":\"x\"}"), EINVAL, "env name 'A=B'"},
+    {REL("\"env\":{\"A\":1}"), EINVAL, "env 'A' is not a string"},
+    {REL("\"formation\":{\"web\":null}"), EINVAL, "whole number"},
+    {REL("\"ports\":{\"web\":0}"), EINVAL, "'web' is 0"},
+    {REL("\"ports\":{\"web\":65536}"), EINVAL, "'web' is 65536"},
+    {REL("\"ports\":{\"web\":65535},\"formation\":{\"web\":2}"), EINVAL, "web.2 would be 65536"},
+    {REL("\"types\":[]"), EINVAL, "0 process types"},
+    {REL("\"types\":{}"), EINVAL, "'types' is not a list"},
+    {TYPE("7"), EINVAL, "types[0] is not an object"},
+    {TYPE("{\"name\":\"web\"}"), EINVAL, "'command' is missing"},
+    {TYPE("{\"name\":\"web\",\"command\":\"x\",\"n\":1}"), EINVAL, "unknown field 'n'"},
+    {TYPE("{\"name\":\"web\",\"command\":\"\"}"), EINVAL, "command is empty"},
+    {TYPE("{\"name\":\"run\",\"command\":\"x\"}"), EINVAL, "reserved"},
+    {TYPE("{\"name\":\"-\",\"command\":\"x\"}"), EINVAL, "'-'"},
+    {TYPE("{\"name\":\"a\",\"command\":\"x\"},{\"name\":\"a\",\"command\":\"y\"}"), EINVAL,
+     "twice"},
+    {REL("\"formation\":{\"job\":1},\"types\":[{\"name\":\"web\",\"command\":\"x\"}]"), EINVAL,
+     "no process type 'job' in release v1 of x (it has: web)"},
+    {REL("\"ports\":{\"job\":1},\"types\":[{\"name\":\"web\",\"command\":\"x\"}]"), EINVAL,
+     "'job'"},
+    {RUN("\"x\":1"), EINVAL, "'x'"},
+    {"{\"op\":\"run\",\"app\":\"hello\",\"num\":1}", EINVAL, "exactly one of 'argv' and 'command'"},
+    {RUN("\"command\":\"x\",\"argv\":[\"x\"]"), EINVAL, "exactly one of 'argv' and 'command'"},
+    {RUN("\"command\":\"\""), EINVAL, "empty"},
+    {RUN("\"argv\":[]"), EINVAL, "0 arguments"},
+    {RUN("\"argv\":[\"\"]"), EINVAL, "argv[0] is empty"},
+    {RUN("\"argv\":[\"a\",7]"), EINVAL, "argv[1]"},
+    {"{\"op\":\"run\",\"app\":\"hello\",\"num\":0,\"command\":\"x\"}", EINVAL, "'num' is 0"},
+    {"{\"op\":\"run\",\"app\":\"hello\",\"num\":10000000,\"command\":\"x\"}", EINVAL, "10000000"},
+    {"{\"op\":\"resolve\",\"app\":\"hello\",\"version\":1}", EINVAL, "'types' is missing"},
+};
+
+static void bad_entries_are_refused(void **state)
+{
+    scoped(model_freep) struct model *m = new_model();
+
+    (void)state;
+    apply(m, HELLO);
+    for (size_t i = 0; i < sizeof(bad_entries) / sizeof(bad_entries[0]); i++)
+        refused(m, bad_entries[i].entry, bad_entries[i].errnum, bad_entries[i].needle);
+    apply(m, HELLO);
+    refused(m, "{\"op\":\"release\",\"app\":\"hello\",\"url\":\"x:y\",\"version\":2}", EINVAL,
+            "version 2 does not follow v2 of hello");
+}
+
+static json_t *release_of(const char *app)
+{
+    return json_pack("{s:s,s:s,s:s}", "op", "release", "app", app, "url", "x:y");
+}
+
+static char *text_of(size_t len)
+{
+    char *text = malloc(len + 1);
+
+    assert_non_null(text);
+    memset(text, 'x', len);
+    text[len] = '\0';
+    return text;
+}
+
+static void strings_have_limits(void **state)
+{
+    scoped(model_freep) struct model *m = new_model();
+    scoped_free char *text = text_of(131072);
+    json_t *entry = release_of("a");
+
+    (void)state;
+    /* One variable: with its name and '=' at most 131,071 bytes. */
+    json_object_set_new(entry, "env", json_pack("{s:s#}", "A", text, (size_t)131070));
+    refused_json(m, entry, EINVAL, "131072 bytes, over the limit of 131071");
+    json_object_set_new(entry, "env", json_pack("{s:s#}", "A", text, (size_t)131069));
+    apply(m, "{\"op\":\"generation\",\"generation\":1}");
+    struct err e = ERR_INIT;
+    assert_int_equal(try_json(m, entry, NULL, &e), 0);
+    /* All together. */
+    json_t *env = json_object();
+    char name[16];
+    for (int i = 0; i < 9; i++) {
+        (void)snprintf(name, sizeof(name), "V%d", i);
+        json_object_set_new(env, name, json_stringn(text, 120000));
+    }
+    json_object_set_new(entry, "env", env);
+    refused_json(m, entry, EINVAL, "limit of 1048576 bytes");
+    json_object_del(env, "V8");
+    assert_int_equal(try_json(m, entry, NULL, &e), 0);
+    /* NUL, which JSON text cannot bring but code can. */
+    json_object_set_new(env, "V8", json_stringn("a\0b", 3));
+    refused_json(m, entry, EINVAL, "NUL");
+    json_object_del(entry, "env");
+    json_object_set_new(entry, "url", json_stringn("a\0b", 3));
+    refused_json(m, entry, EINVAL, "'url' has a NUL");
+    json_object_set_new(entry, "url", json_stringn(text, 8193));
+    refused_json(m, entry, EINVAL, "8192");
+    json_object_set_new(entry, "url", json_stringn(text, 8192));
+    json_object_set_new(entry, "types", json_pack("[{s:s,s:s}]", "name", "web", "command", text));
+    refused_json(m, entry, EINVAL, "131072 bytes is over the limit of 131071");
+    json_decref(entry);
+}
+
+static void lists_have_limits(void **state)
+{
+    scoped(model_freep) struct model *m = new_model();
+    scoped_free char *text = text_of(100000);
+    json_t *entry = release_of("a"), *types = json_array();
+    struct err e = ERR_INIT;
+    char name[16];
+
+    (void)state;
+    json_object_set_new(entry, "types", types);
+    for (int i = 0; i < 11; i++) {
+        (void)snprintf(name, sizeof(name), "t%d", i);
+        json_array_append_new(types, json_pack("{s:s,s:s}", "name", name, "command", text));
+    }
+    refused_json(m, entry, EINVAL, "commands are over the limit of 1048576");
+    json_array_clear(types);
+    for (int i = 0; i < MODEL_TYPES_MAX; i++) {
+        (void)snprintf(name, sizeof(name), "t%d", i);
+        json_array_append_new(types, json_pack("{s:s,s:s}", "name", name, "command", "x"));
+    }
+    assert_int_equal(try_json(m, entry, NULL, &e), 0);
+    json_array_append_new(types, json_pack("{s:s,s:s}", "name", "z", "command", "x"));
+    refused_json(m, entry, EINVAL, "1001 process types");
+    /* A formation for a release that is not resolved yet. */
+    json_t *formation = json_object();
+    for (int i = 0; i <= MODEL_TYPES_MAX; i++) {
+        (void)snprintf(name, sizeof(name), "t%d", i);
+        json_object_set_new(formation, name, json_integer(1));
+    }
+    json_object_del(entry, "types");
+    json_object_set_new(entry, "formation", formation);
+    refused_json(m, entry, EBUSY, "1000 process types");
+    json_decref(entry);
+
+    entry = json_pack("{s:s,s:s,s:i,s:[]}", "op", "run", "app", "a", "num", 1, "argv");
+    json_t *argv = json_object_get(entry, "argv");
+    for (int i = 0; i <= MODEL_ARGV_MAX; i++)
+        json_array_append_new(argv, json_string("x"));
+    refused_json(m, entry, EINVAL, "1001 arguments");
+    json_array_clear(argv);
+    json_array_append_new(argv, json_string(text));
+    json_array_append_new(argv, json_string(text));
+    refused_json(m, entry, EINVAL, "argv is over the limit");
+    json_decref(entry);
+}
+
+static void dynos_have_a_limit(void **state)
+{
+    scoped(model_freep) struct model *m = new_model();
+    struct err e = ERR_INIT;
+    char app[16];
+
+    (void)state;
+    for (int i = 0; i < 10; i++) {
+        (void)snprintf(app, sizeof(app), "a%d", i);
+        json_t *entry = release_of(app);
+        json_object_set_new(entry, "formation", json_pack("{s:i}", "web", MODEL_COUNT_MAX));
+        assert_int_equal(model_apply(m, entry, NULL, &e), 0);
+        json_decref(entry);
+    }
+    refused(m, "{\"op\":\"release\",\"app\":\"b\",\"url\":\"x:y\"}", EBUSY, "100000 dynos");
+    refused(m, "{\"op\":\"scale\",\"app\":\"a0\",\"formation\":{\"job\":1}}", EBUSY,
+            "100000 dynos");
+    apply(m, "{\"op\":\"scale\",\"app\":\"a0\",\"formation\":{\"web\":9999}}");
+    apply(m, "{\"op\":\"release\",\"app\":\"b\",\"url\":\"x:y\"}");
+    apply(m, "{\"op\":\"forget\",\"app\":\"a1\"}");
+    apply(m, "{\"op\":\"scale\",\"app\":\"a0\",\"formation\":{\"job\":10000}}");
+    scoped_free struct want *wants = NULL;
+    size_t n;
+    assert_int_equal(model_wants(m, &wants, &n, &e), 0);
+    assert_int_equal(n, 100000);
+    /* Restarting one of a stopped app marks all the others: must not take quadratic time. */
+    apply(m, "{\"op\":\"stop\",\"app\":\"a0\"}");
+    apply(m, "{\"op\":\"restart\",\"app\":\"a0\",\"dyno\":\"web.5\"}");
+    assert_int_equal(model_app(m, "a0")->n_stopped, 19998);
+}
+
+static void apps_and_oneoffs_have_a_limit(void **state)
+{
+    scoped(model_freep) struct model *m = new_model();
+    struct err e = ERR_INIT;
+    char app[16];
+
+    (void)state;
+    for (int i = 0; i < MODEL_APPS_MAX; i++) {
+        (void)snprintf(app, sizeof(app), "a%d", (i * 7919) % MODEL_APPS_MAX);
+        json_t *entry = release_of(app);
+        assert_int_equal(model_apply(m, entry, NULL, &e), 0);
+        json_decref(entry);
+    }
+    assert_int_equal(model_n_apps(m), MODEL_APPS_MAX);
+    for (size_t i = 1; i < model_n_apps(m); i++)
+        assert_true(strcmp(model_app_at(m, i - 1)->name, model_app_at(m, i)->name) < 0);
+    json_t *entry = release_of("b");
+    assert_int_equal(model_apply(m, entry, NULL, &e), -EBUSY);
+    assert_non_null(strstr(e.text, "10000 apps"));
+    json_decref(entry);
+
+    for (int i = 0; i <= MODEL_ONEOFFS_MAX; i++) {
+        entry =
+            json_pack("{s:s,s:s,s:i,s:s}", "op", "run", "app", "a1", "num", i + 1, "command", "x");
+        assert_int_equal(model_apply(m, entry, NULL, &e), i < MODEL_ONEOFFS_MAX ? 0 : -EBUSY);
+        json_decref(entry);
+    }
+    model_clear(m);
+    assert_int_equal(model_n_apps(m), 0);
+    assert_int_equal(model_generation(m), 0);
+    apply(m, HELLO);
+}
+
+/* --- Two steps, compaction --- */
+
+static void a_dropped_change_changes_nothing(void **state)
+{
+    static const char *const entries[] = {
+        HELLO,
+        "{\"op\":\"forget\",\"app\":\"a\"}",
+        "{\"op\":\"run\",\"app\":\"a\",\"num\":1,\"command\":\"x\"}",
+        "{\"op\":\"generation\",\"generation\":99}",
+    };
+    scoped(model_freep) struct model *m = new_model();
+    struct err e = ERR_INIT;
+
+    (void)state;
+    apply(m, "{\"op\":\"release\",\"app\":\"a\",\"url\":\"x:y\"}");
+    for (size_t i = 0; i < 4; i++) {
+        struct model_change *change = NULL;
+        json_t *entry = parse(entries[i]), *out = NULL;
+        char *before = dump(m);
+
+        assert_int_equal(model_prepare(m, entry, &change, &out, &e), 0);
+        model_drop(&change);
+        assert_null(change);
+        model_drop(&change);
+        char *after = dump(m);
+        assert_string_equal(before, after);
+        assert_int_equal(model_prepare(m, out, &change, NULL, &e), 0);
+        model_commit(&change);
+        assert_null(change);
+        json_decref(out);
+        json_decref(entry);
+        free(before);
+        free(after);
+        if (i == 1)
+            apply(m, "{\"op\":\"release\",\"app\":\"a\",\"url\":\"x:y\"}");
+    }
+    expect_wants(m, "a/web.1 a/run.1 hello/web.1");
+}
+
+static uint64_t seed = 88172645463325252u;
+
+static unsigned below(unsigned n)
+{
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+    return (unsigned)(seed % n);
+}
+
+/* Any entry, right or wrong. */
+static json_t *random_entry(const struct model *m)
+{
+    static const char *const names[] = {"a", "b", "c"};
+    static const char *const dynos[] = {"web.1", "web.2", "job.1", "job.3", "run.1", "run.2"};
+    const char *app = names[below(3)];
+    const struct app *known = model_app(m, app);
+    json_t *types =
+        json_pack("[{s:s,s:s},{s:s,s:s,s:b}]", "name", "web", "command", "w", "name",
+                  below(2) ? "job" : "release", "command", "j", "from_release_file", (int)below(2));
+    json_t *e = NULL;
+
+    switch (below(10)) {
+    case 0:
+        e = json_pack("{s:s,s:s,s:s,s:s,s:o*,s:{s:s},s:b}", "op", "release", "app", app,
+                      below(2) ? "url" : "dir", "/x", "size", below(2) ? "" : "standard-2x",
+                      "types", below(2) ? json_incref(types) : NULL, "env", "K", "v\001", "restart",
+                      (int)below(2));
+        if (below(3) == 0)
+            json_object_set_new(e, "ports", json_pack("{s:i}", "web", 5000));
+        if (below(3) == 0)
+            json_object_set_new(e, "formation", json_pack("{s:i,s:i}", "job", below(3), "web", 1));
+        break;
+    case 1:
+    case 2:
+        e = json_pack("{s:s,s:s,s:i,s:O}", "op", "resolve", "app", app, "version",
+                      known ? (int)known->release.version : 1, "types", types);
+        if (below(2))
+            json_object_set_new(e, "digest", json_string(HEX_A));
+        break;
+    case 3:
+    case 4:
+        e = json_pack("{s:s,s:s,s:{s:i}}", "op", "scale", "app", app, "formation",
+                      below(2) ? "web" : "job", below(4));
+        break;
+    case 5:
+        e = json_pack("{s:s,s:s,s:s*}", "op", "stop", "app", app, "dyno",
+                      below(4) ? dynos[below(6)] : NULL);
+        break;
+    case 6:
+        e = json_pack("{s:s,s:s,s:s*}", "op", "restart", "app", app, "dyno",
+                      below(4) ? dynos[below(6)] : NULL);
+        break;
+    case 7:
+        e = json_pack("{s:s,s:s,s:i,s:s,s:b}", "op", "run", "app", app, "num", 1 + below(3),
+                      "command", "x", "attached", (int)below(2));
+        break;
+    case 8:
+        e = json_pack("{s:s,s:s,s:i}", "op", "ran", "app", app, "num", 1 + below(3));
+        break;
+    default:
+        e = json_pack("{s:s,s:s}", "op", below(8) ? "restart" : "forget", "app", app);
+        break;
+    }
+    json_decref(types);
+    assert_non_null(e);
+    return e;
+}
+
+static void same_wants(const struct model *a, const struct model *b)
+{
+    char *x = wants_text(a, true), *y = wants_text(b, true);
+
+    assert_string_equal(x, y);
+    free(x);
+    free(y);
+}
+
+/* Compaction says the whole state, whatever led to it: what is made anew from it gives the same
+ * wants, the same compaction, and goes on to the same future. */
+static void compaction_makes_the_same_model(void **state)
+{
+    scoped(model_freep) struct model *m = new_model();
+    unsigned accepted = 0;
+
+    (void)state;
+    for (int round = 0; round < 4000; round++) {
+        scoped(model_freep) struct model *again = new_model();
+        struct err e = ERR_INIT;
+        json_t *entry = random_entry(m), *entries = model_entries(m), *one;
+        size_t i;
+
+        json_array_foreach(entries, i, one)
+        {
+            if (model_apply(again, one, NULL, &e) < 0)
+                fail_msg("%s", e.text);
+        }
+        json_decref(entries);
+        char *x = dump(m), *y = dump(again);
+        assert_string_equal(x, y);
+        free(x);
+        free(y);
+        same_wants(m, again);
+        int r = try_json(m, entry, NULL, &e);
+        assert_int_equal(try_json(again, entry, NULL, &e), r);
+        same_wants(m, again);
+        accepted += r == 0;
+        json_decref(entry);
+    }
+    assert_in_range(accepted, 1500, 3900); /* both kinds are exercised */
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_first_release_gets_one_web),
+        cmocka_unit_test(a_later_release_keeps_the_formation),
+        cmocka_unit_test(without_a_web_type_nothing_starts),
+        cmocka_unit_test(resolve_checks_what_was_stored),
+        cmocka_unit_test(completed_entries_replay),
+        cmocka_unit_test(ports_of_local_mode),
+        cmocka_unit_test(stop_lasts_until_scale_restart_or_release),
+        cmocka_unit_test(scale_ends_the_stop_of_its_types_only),
+        cmocka_unit_test(restart_of_one_dyno),
+        cmocka_unit_test(generations_are_never_used_twice),
+        cmocka_unit_test(oneoffs_come_and_go),
+        cmocka_unit_test(bad_entries_are_refused),
+        cmocka_unit_test(strings_have_limits),
+        cmocka_unit_test(lists_have_limits),
+        cmocka_unit_test(dynos_have_a_limit),
+        cmocka_unit_test(apps_and_oneoffs_have_a_limit),
+        cmocka_unit_test(a_dropped_change_changes_nothing),
+        cmocka_unit_test(compaction_makes_the_same_model),
+    };
+
+    return cmocka_run_group_tests_name("model", tests, NULL, NULL);
+}
