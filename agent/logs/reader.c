@@ -6,6 +6,7 @@
 #include "logs/render.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -202,11 +203,25 @@ static int watch_fd(struct reader *r, struct err *e)
     return n < 0 ? err_set(e, -n, "watch a reader") : 0;
 }
 
+/* Forgets who has closed and whose event is yet to come. */
+static void reap(struct logs *l)
+{
+    for (struct reader *r = l->readers, *next; r; r = next) {
+        struct pollfd p = {.fd = r->fd};
+
+        next = r->next;
+        if (poll(&p, 1, 0) > 0)
+            reader_free(r);
+    }
+}
+
 int reader_open(struct logs *l, const json_t *query, int fd, struct err *e)
 {
     int64_t n = json_int(query, "n", QUERY_LINES), max = (int64_t)l->options.tail_lines;
     scoped_fd taken = fd;
 
+    if (l->n_readers == READERS_MAX)
+        reap(l);
     if (l->n_readers == READERS_MAX)
         return err_say(e, EMFILE, "a reader more than the limit of %u", READERS_MAX);
     scoped(reader_freep) struct reader *r = calloc(1, sizeof(*r));
