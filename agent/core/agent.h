@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/name.h"
 #include "core/config.h"
+#include "core/events.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -87,8 +88,6 @@ int agent_logs(struct agent *a, const json_t *query, int fd, struct err *e);
  * "state"|"exit"|"fetch"|"release"|"scale"|"agent"|…, "app","dyno", "release", "from","to",
  * "cause", "fault", "evidence": {..}, "text": S}. */
 json_t *agent_events(struct agent *a, uint64_t after_id, size_t max);
-struct event_watch;
-typedef void (*event_fn)(void *userdata, const json_t *event);
 int agent_watch_events(struct agent *a, event_fn fn, void *userdata, struct event_watch **ret,
                        struct err *e);
 void agent_unwatch_events(struct event_watch *w);

@@ -1,0 +1,652 @@
+#include "core/agent_open.h"
+
+#include "base/clock.h"
+#include "base/fdio.h"
+#include "base/log.h"
+#include "base/loop.h"
+#include "base/scoped.h"
+#include "base/str.h"
+#include "core/dyno.h"
+#include "core/ready.h"
+#include "core/reconcile.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define UID_LOGS  0  /* of the uid range: who the helpers become */
+#define UID_FETCH 1  /* and who owns slugs, and who every dyno is inside */
+#define UID_DYNOS 16 /* the first dyno's */
+
+sd_event *agent_loop(struct agent *a)
+{
+    return a->loop;
+}
+
+const struct config *agent_config(const struct agent *a)
+{
+    return &a->config;
+}
+
+/* --- Finding
+ * ---------------------------------------------------------------------------------------------- */
+
+struct dyno *agent_find_dyno(struct agent *a, const struct dyno_name *name)
+{
+    struct dyno *d;
+
+    TAILQ_FOREACH(d, &a->dynos, link)
+    if (d->name.num == name->num && !strcmp(d->name.type, name->type) &&
+        !strcmp(d->name.app, name->app))
+        return d;
+    return NULL;
+}
+
+static struct run *find_run(struct agent *a, const char *id)
+{
+    struct dyno *d;
+    struct ending *ending;
+
+    TAILQ_FOREACH(d, &a->dynos, link)
+    if (d->run && !strcmp(run_id(d->run), id))
+        return d->run;
+    LIST_FOREACH(ending, &a->endings, link)
+    if (!strcmp(run_id(ending->run), id))
+        return ending->run;
+    return NULL;
+}
+
+void agent_event(struct agent *a, const char *kind, const struct dyno_name *dyno, json_t *fields)
+{
+    json_t *event = fields ? fields : json_object();
+    char name[DYNO_TEXT_MAX];
+
+    (void)json_object_set_new(event, "kind", json_string(kind));
+    if (dyno) {
+        (void)json_object_set_new(event, "app", json_string(dyno->app));
+        (void)json_object_set_new(event, "dyno", json_string(dyno_name_short(dyno, name)));
+    }
+    events_emit(a->events, event);
+}
+
+/* --- Runs that end without their dyno
+ * ----------------------------------------------------------------------- */
+
+static void ending_nothing(void *owner, struct run *r)
+{
+    (void)owner;
+    (void)r;
+}
+
+static void ending_started(void *owner, struct run *r, struct run_attach_fds *fds)
+{
+    (void)owner;
+    (void)r;
+    for (int i = 0; fds && i < 3; i++)
+        fd_closep(&fds->fds[i]);
+}
+
+static void ending_failed(void *owner, struct run *r, const struct err *why)
+{
+    (void)owner;
+    (void)r;
+    (void)why;
+}
+
+static void ending_gone(void *owner, struct run *r)
+{
+    struct ending *ending = owner;
+    struct agent *a = ending->agent;
+    char id[RUN_ID_MAX];
+    struct dyno *d;
+
+    (void)snprintf(id, sizeof(id), "%s", run_id(r));
+    LIST_REMOVE(ending, link);
+    run_freep(&ending->run);
+    free(ending);
+    TAILQ_FOREACH(d, &a->dynos, link)
+    if (!strcmp(d->tomb, id))
+        return;
+    run_trace_remove(&a->env, id);
+    agent_check_drained(a);
+}
+
+static void ending_exec_started(void *owner, struct run *r, uint32_t token,
+                                struct run_attach_fds *fds, const struct err *why)
+{
+    (void)token;
+    (void)why;
+    ending_started(owner, r, fds);
+}
+
+static void ending_exec_ended(void *owner, struct run *r, uint32_t token, int wait_status)
+{
+    (void)owner;
+    (void)r;
+    (void)token;
+    (void)wait_status;
+}
+
+static const struct run_ops ending_ops = {
+    .started = ending_started,
+    .failed = ending_failed,
+    .ended = ending_nothing,
+    .oom = ending_nothing,
+    .gone = ending_gone,
+    .exec_started = ending_exec_started,
+    .exec_ended = ending_exec_ended,
+};
+
+static struct ending *ending_new(struct agent *a)
+{
+    struct ending *ending = calloc(1, sizeof(*ending));
+
+    if (ending) {
+        ending->agent = a;
+        LIST_INSERT_HEAD(&a->endings, ending, link);
+    }
+    return ending;
+}
+
+void agent_adopt_ending(struct agent *a, struct run *run)
+{
+    struct ending *ending = ending_new(a);
+
+    if (!ending) { /* the next agent cleans up */
+        log_err("%s: no memory to clean up after it", run_id(run));
+        run_freep(&run);
+        return;
+    }
+    ending->run = run;
+    run_hand_over(run, &ending_ops, ending);
+}
+
+void agent_drop_tomb(struct agent *a, const char *id)
+{
+    if (id[0] && !find_run(a, id)) /* one that is still ending removes it itself */
+        run_trace_remove(&a->env, id);
+}
+
+/* --- Reconciling
+ * ------------------------------------------------------------------------------------------ */
+
+/* A one-off whose client went before it could start: nobody would see it run. */
+static bool orphaned(const struct want *w)
+{
+    return w->oneoff && w->oneoff->attached;
+}
+
+static void start_wanted(struct agent *a, const struct want *w)
+{
+    struct dyno *d;
+    struct err e = ERR_INIT;
+
+    if (a->shutting_down)
+        return;
+    if (orphaned(w)) {
+        json_t *entry =
+            json_pack("{s:s,s:s,s:i}", "op", "ran", "app", w->name.app, "num", (int)w->name.num);
+
+        (void)agent_change(a, entry, NULL, &e); /* it would be tried again at the next pass */
+        json_decref(entry);
+        return;
+    }
+    if (dyno_new(a, w, &d, &e) < 0) {
+        log_err("%s/%s.%u: %s", w->name.app, w->name.type, w->name.num, e.text);
+        return;
+    }
+    dyno_event(d, DEV_START);
+}
+
+/* The dynos as reconcile() wants them; HAVES[i] is DYNOS[i]. */
+static size_t list_dynos(struct agent *a, struct have *haves, struct dyno **dynos)
+{
+    struct dyno *d;
+    size_t n = 0;
+
+    TAILQ_FOREACH(d, &a->dynos, link)
+    {
+        haves[n] = (struct have){.name = d->name,
+                                 .generation = d->generation,
+                                 .stopping = d->state == DYNO_STOPPING || d->state == DYNO_KILLING};
+        dynos[n++] = d;
+    }
+    return n;
+}
+
+static int reconcile_now(struct agent *a, struct err *e)
+{
+    scoped_free struct want *wants = NULL;
+    scoped_free struct have *haves = calloc(a->n_dynos + 1, sizeof(*haves));
+    scoped_free struct dyno **dynos = calloc(a->n_dynos + 1, sizeof(struct dyno *));
+    scoped_free struct action *actions = NULL;
+    size_t n_wants = 0, n_actions = 0;
+
+    if (!haves || !dynos)
+        return err_set(e, ENOMEM, "reconcile");
+    size_t n_haves = list_dynos(a, haves, dynos);
+    int r = a->shutting_down ? 0 : model_wants(a->model, &wants, &n_wants, e);
+    if (r == 0)
+        r = reconcile(wants, n_wants, haves, n_haves, &actions, &n_actions, e);
+    for (size_t i = 0; r == 0 && i < n_actions; i++) {
+        /* A replaced one is started when its end has freed its place: that asks for another pass.
+         */
+        if (actions[i].kind == ACTION_START)
+            start_wanted(a, &wants[actions[i].want]);
+        else if (!haves[actions[i].have].stopping)
+            dyno_event(dynos[actions[i].have], DEV_STOP);
+    }
+    return r;
+}
+
+static int on_reconcile(sd_event_source *s, void *userdata)
+{
+    struct agent *a = userdata;
+    struct err e = ERR_INIT;
+
+    (void)s;
+    if (reconcile_now(a, &e) < 0)
+        log_err("reconcile: %s", e.text);
+    return 0;
+}
+
+void agent_reconcile_soon(struct agent *a)
+{
+    int r =
+        a->reconcile_soon ? 0 : sd_event_add_defer(a->loop, &a->reconcile_soon, on_reconcile, a);
+
+    if (r >= 0)
+        r = sd_event_source_set_enabled(a->reconcile_soon, SD_EVENT_ONESHOT);
+    if (r < 0)
+        log_err("reconcile: no memory");
+}
+
+int agent_change(struct agent *a, const json_t *entry, json_t **ret_entry, struct err *e)
+{
+    int r = journal_apply(a->journal, entry, ret_entry, e);
+
+    if (r == 0)
+        agent_reconcile_soon(a);
+    return r;
+}
+
+int agent_resolve(struct agent *a, const struct app *app, const struct digest *digest,
+                  const json_t *meta, struct err *e)
+{
+    json_t *entry = json_pack("{s:s,s:s,s:i,s:s,s:O}", "op", "resolve", "app", app->name, "version",
+                              (int)app->release.version, "digest", digest->hex, "types",
+                              json_object_get(meta, "types"));
+    scoped(json_freep) json_t *done = NULL;
+    const json_t *unknown;
+    size_t i;
+    json_t *name;
+
+    if (!entry)
+        return err_say(e, EBADMSG, "the slug's description holds no process types");
+    struct dyno_name any = {0};
+    (void)snprintf(any.app, sizeof(any.app), "%s", app->name);
+    int r = agent_change(a, entry, &done, e);
+    json_decref(entry);
+    if (r < 0)
+        return r;
+    unknown = json_object_get(done, "unknown_types");
+    json_array_foreach(unknown, i, name)
+        log_warn("%s: its slug has no process type '%s'", any.app, json_string_value(name));
+    return 0;
+}
+
+/* --- Sampling
+ * --------------------------------------------------------------------------------------------- */
+
+static int on_sample(sd_event_source *s, uint64_t usec, void *userdata)
+{
+    struct agent *a = userdata;
+    struct dyno *d;
+    bool any = false;
+
+    (void)s;
+    (void)usec;
+    TAILQ_FOREACH(d, &a->dynos, link)
+    {
+        dyno_sample(d);
+        any = any || dyno_running(d);
+    }
+    if (any)
+        (void)timer_set(a->loop, &a->sample, "sample", clock_boot() + a->config.sample_interval,
+                        on_sample, a);
+    return 0;
+}
+
+void agent_sample_soon(struct agent *a)
+{
+    int enabled = 0;
+
+    if (a->sample)
+        (void)sd_event_source_get_enabled(a->sample, &enabled);
+    if (!enabled)
+        (void)timer_set(a->loop, &a->sample, "sample", clock_boot() + a->config.sample_interval,
+                        on_sample, a);
+}
+
+/* --- Shutting down
+ * ---------------------------------------------------------------------------------------- */
+
+static int on_drained(sd_event_source *s, void *userdata)
+{
+    struct agent *a = userdata;
+
+    (void)s;
+    return sd_event_exit(a->loop, 0);
+}
+
+void agent_check_drained(struct agent *a)
+{
+    if (a->shutting_down && TAILQ_EMPTY(&a->dynos) && LIST_EMPTY(&a->endings) && !a->drained)
+        (void)sd_event_add_defer(a->loop, &a->drained, on_drained, a);
+}
+
+void agent_shutdown(struct agent *a)
+{
+    a->shutting_down = true;
+    agent_reconcile_soon(a);
+    agent_check_drained(a);
+}
+
+/* --- dynod-logs
+ * ------------------------------------------------------------------------------------------- */
+
+static void on_log_eof(void *userdata, const char *inc)
+{
+    struct run *r = find_run(userdata, inc);
+
+    if (r)
+        run_log_eof(r);
+}
+
+static void on_logs_restarted(void *userdata)
+{
+    struct agent *a = userdata;
+    struct dyno *d;
+    struct ending *ending, *next;
+
+    TAILQ_FOREACH(d, &a->dynos, link)
+    if (d->run)
+        run_reopen_log(d->run);
+    for (ending = LIST_FIRST(&a->endings); ending; ending = next) { /* it may be gone with this */
+        next = LIST_NEXT(ending, link);
+        run_reopen_log(ending->run);
+    }
+}
+
+int agent_logs(struct agent *a, const json_t *query, int fd, struct err *e)
+{
+    return logger_query(a->logger, query, fd, e);
+}
+
+/* --- Adoption
+ * --------------------------------------------------------------------------------------------- */
+
+static void odd_trace(void *userdata, const char *id, const char *why)
+{
+    char safe[300];
+
+    (void)userdata;
+    log_warn("a trace is set aside: %s: %s", text_escape(safe, sizeof(safe), id, strlen(id)), why);
+}
+
+/* Its end is on record, its remains are not gone. */
+static void adopt_ending(struct agent *a, const struct run_trace *t)
+{
+    struct ending *ending = ending_new(a);
+    struct dyno_name nobody = {.app = "x", .type = "x", .num = 1};
+    struct err e = ERR_INIT;
+
+    if (!ending)
+        return;
+    if (run_adopt(&a->env, t, &nobody, &ending_ops, ending, &ending->run, &e) < 0) {
+        log_warn("%s: %s", t->id, e.text);
+        LIST_REMOVE(ending, link);
+        free(ending);
+    }
+}
+
+static void adopt_one(struct agent *a, const struct run_trace *t)
+{
+    const json_t *record = json_object_get(t->record, "record");
+    struct err e = ERR_INIT;
+    struct dyno *d;
+
+    if (!t->clean && t->recorded)
+        adopt_ending(a, t);
+    if (t->recorded && json_bool(record, "oneoff", false)) {
+        json_t *entry = json_pack("{s:s,s:s,s:I}", "op", "ran", "app", json_str(record, "app", ""),
+                                  "num", (json_int_t)json_int(record, "num", 0));
+
+        (void)agent_change(a, entry, NULL, &e); /* it is on the books no more: as wanted */
+        json_decref(entry);
+        if (t->clean)
+            run_trace_remove(&a->env, t->id);
+        return;
+    }
+    if (dyno_adopt(a, t, &d, &e) < 0) {
+        log_warn("%s: %s", t->id, e.text);
+        if (t->clean)
+            run_trace_remove(&a->env, t->id);
+        return;
+    }
+    if (d->state == DYNO_CRASHED) /* its delay is not known any more: at once */
+        dyno_event(d, DEV_DEADLINE);
+}
+
+/* Living runs first: of a dyno with an old trace too, the living one is the dyno. */
+static int adopt_all(struct agent *a, struct err *e)
+{
+    struct run_trace *traces = NULL;
+    size_t n = 0, living = 0;
+    int r = run_traces(&a->env, &traces, &n, odd_trace, a, e);
+
+    if (r < 0)
+        return r;
+    run_sweep(&a->env, traces, n);
+    for (size_t i = 0; i < n; i++)
+        if (!traces[i].recorded) {
+            adopt_one(a, &traces[i]);
+            living++;
+        }
+    for (size_t i = 0; i < n; i++)
+        if (traces[i].recorded)
+            adopt_one(a, &traces[i]);
+    if (living)
+        log_notice("adopted %zu dynos", living);
+    run_traces_free(traces, n);
+    return 0;
+}
+
+/* --- Opening
+ * ---------------------------------------------------------------------------------------------- */
+
+/* PATH/NAME, made with MODE; *ret_fd: O_RDONLY directory. */
+static int open_dir(const char *path, const char *name, mode_t mode, int *ret_fd, struct err *e)
+{
+    char full[512];
+
+    (void)snprintf(full, sizeof(full), "%s%s%s", path, name[0] ? "/" : "", name);
+    int r = dir_make_all(full, mode, e);
+    if (r < 0)
+        return r;
+    *ret_fd = open(full, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (*ret_fd < 0)
+        return err_set(e, errno, "open the directory %s", full);
+    struct stat st;
+    if (fstat(*ret_fd, &st) < 0 || st.st_uid != geteuid())
+        return err_say(e, EPERM, "the directory %s belongs to somebody else", full);
+    return fchmod(*ret_fd, mode) < 0 ? err_set(e, errno, "set the mode of %s", full) : 0;
+}
+
+static int open_dirs(struct agent *a, struct err *e)
+{
+    const struct config *c = &a->config;
+    scoped_fd runtime = -1;
+    int r = open_dir(c->runtime_dir, "", 0755, &runtime, e);
+
+    if (r == 0)
+        r = open_dir(c->runtime_dir, "run", 0700, &a->env.run_dirfd, e);
+    if (r == 0)
+        r = open_dir(c->runtime_dir, "logs", 0700, &a->logs_dirfd, e);
+    if (r == 0)
+        r = open_dir(c->state_dir, "", 0711, &a->state_dirfd, e);
+    if (r == 0)
+        r = open_dir(c->state_dir, "scratch", 0711, &a->env.scratch_dirfd, e);
+    if (r == 0 && !a->rootless &&
+        fchown(a->logs_dirfd, c->uid_first + UID_LOGS, c->uid_first + UID_LOGS) < 0)
+        r = err_set(e, errno, "give %s/logs to dynod-logs", c->runtime_dir);
+    return r;
+}
+
+static int open_sandbox(struct agent *a, struct err *e)
+{
+    const struct config *c = &a->config;
+    char init[512];
+
+    (void)snprintf(init, sizeof(init), "%s/dyno-init", c->program_dir);
+    struct sandbox_config sc = {.stack = c->stack,
+                                .runtime_dir = c->runtime_dir,
+                                .init_path = init,
+                                .rootless = a->rootless,
+                                .slug_owner = a->slug_owner};
+    int r = cgroup_tree_open(c->cgroup_parent, !a->rootless, &a->cgroups, e);
+    if (r == 0)
+        r = sandbox_open(&sc, &a->sandbox, e);
+    return r;
+}
+
+static int open_state(struct agent *a, struct err *e)
+{
+    char path[512];
+    scoped_free char *notice = NULL;
+    int r = model_new(&a->model, e);
+
+    if (r == 0)
+        r = journal_open(a->state_dirfd, "journal", a->model, &a->journal, &notice, e);
+    if (notice)
+        log_warn("%s", notice);
+    if (r == 0)
+        r = events_open(a->state_dirfd, &a->events, e);
+    (void)snprintf(path, sizeof(path), "%s/cache", a->config.state_dir);
+    if (r == 0)
+        r = cache_open(path, a->slug_owner, &a->cache, e);
+    (void)snprintf(path, sizeof(path), "%s/trash", a->config.state_dir);
+    if (r == 0)
+        r = sweeper_open(a->loop, path, &a->sweeper, e);
+    return r;
+}
+
+static int open_helpers(struct agent *a, struct err *e)
+{
+    static const struct logger_ops logger_ops = {.eof = on_log_eof, .restarted = on_logs_restarted};
+    uid_t first = a->config.uid_first, none = (uid_t)-1;
+    int r = logger_open(a->loop, &a->config, a->logs_dirfd, a->rootless ? none : first + UID_LOGS,
+                        &logger_ops, a, &a->logger, e);
+
+    if (r == 0)
+        r = fetcher_new(a->loop, &a->config, a->cache, a->rootless ? none : first + UID_FETCH,
+                        &a->fetcher, e);
+    if (r == 0)
+        r = ready_open(&a->diag_fd, e);
+    if (r == 0)
+        r = slots_init(&a->uids, first + UID_DYNOS, a->config.uid_last, e);
+    if (r == 0)
+        r = slots_init(&a->ports, a->config.port_first, a->config.port_last, e);
+    return r;
+}
+
+int agent_open(sd_event *loop, const struct config *config, bool rootless, struct agent **ret,
+               struct err *e)
+{
+    scoped(agent_freep) struct agent *a = calloc(1, sizeof(*a));
+
+    if (!a)
+        return err_set(e, ENOMEM, "make the agent");
+    a->loop = loop;
+    a->config = *config;
+    a->rootless = rootless;
+    a->started_boot = clock_boot();
+    a->started_real = clock_real();
+    a->slug_owner = rootless ? getuid() : config->uid_first + UID_FETCH;
+    a->state_dirfd = a->logs_dirfd = a->diag_fd = -1;
+    a->env.run_dirfd = a->env.scratch_dirfd = -1;
+    TAILQ_INIT(&a->dynos);
+    int r = open_dirs(a, e);
+    if (r == 0)
+        r = open_sandbox(a, e);
+    if (r == 0)
+        r = open_state(a, e);
+    if (r == 0)
+        r = open_helpers(a, e);
+    if (r < 0)
+        return r;
+    a->env.loop = loop;
+    a->env.sandbox = a->sandbox;
+    a->env.cgroups = a->cgroups;
+    a->env.logger = a->logger;
+    a->env.sweeper = a->sweeper;
+    a->env.rootless = rootless;
+    (void)snprintf(a->env.runtime_dir, sizeof(a->env.runtime_dir), "%s", config->runtime_dir);
+    r = adopt_all(a, e);
+    if (r < 0)
+        return r;
+    agent_event(a, "agent", NULL,
+                json_pack("{s:s,s:s}", "text", "started", "version", DYNOD_VERSION));
+    agent_sample_soon(a);
+    agent_reconcile_soon(a);
+    *ret = TAKE_PTR(a);
+    return 0;
+}
+
+void agent_freep(struct agent **ap)
+{
+    struct agent *a = *ap;
+    struct dyno *d;
+    struct ending *ending;
+    struct err ignored = ERR_INIT;
+
+    if (!a)
+        return;
+    bool empty = TAILQ_EMPTY(&a->dynos) && LIST_EMPTY(&a->endings);
+    while ((d = TAILQ_FIRST(&a->dynos))) {
+        d->tomb[0] = '\0'; /* the next agent's */
+        dyno_free(d);
+    }
+    while ((ending = LIST_FIRST(&a->endings))) {
+        LIST_REMOVE(ending, link);
+        run_freep(&ending->run);
+        free(ending);
+    }
+    fetcher_freep(&a->fetcher);
+    logger_freep(&a->logger);
+    sweeper_freep(&a->sweeper);
+    events_freep(&a->events);
+    journal_freep(&a->journal);
+    model_freep(&a->model);
+    cache_freep(&a->cache);
+    sandbox_freep(&a->sandbox);
+    if (a->cgroups && empty)
+        (void)cgroup_tree_remove(a->cgroups, &ignored); /* harmless when it stays */
+    cgroup_tree_freep(&a->cgroups);
+    slots_done(&a->uids);
+    slots_done(&a->ports);
+    sd_event_source_disable_unref(a->reconcile_soon);
+    sd_event_source_disable_unref(a->sample);
+    sd_event_source_disable_unref(a->drained);
+    fd_closep(&a->diag_fd);
+    fd_closep(&a->env.run_dirfd);
+    fd_closep(&a->env.scratch_dirfd);
+    fd_closep(&a->logs_dirfd);
+    fd_closep(&a->state_dirfd);
+    free(a);
+    *ap = NULL;
+}

@@ -1,0 +1,75 @@
+/* agent_priv.h - the inside of struct agent, for agent*.c, dyno*.c and attach.c. */
+#ifndef CORE_AGENT_PRIV_H
+#define CORE_AGENT_PRIV_H
+
+#include "core/agent.h"
+#include "core/events.h"
+#include "core/fetcher.h"
+#include "core/journal.h"
+#include "core/logger.h"
+#include "core/model.h"
+#include "core/run.h"
+#include "core/slots.h"
+#include "core/sweeper.h"
+#include "slug/cache.h"
+
+#include <sys/queue.h>
+
+TAILQ_HEAD(dyno_list, dyno);
+
+/* A run whose dyno has gone on without it: it is being cleaned up. */
+struct ending {
+    LIST_ENTRY(ending) link;
+    struct agent *agent;
+    struct run *run;
+};
+
+struct agent {
+    sd_event *loop;
+    struct config config;
+    bool rootless;
+    uint64_t started_boot, started_real;
+    struct sandbox *sandbox;
+    struct cgroup_tree *cgroups;
+    struct cache *cache;
+    struct model *model;
+    struct journal *journal;
+    struct events *events;
+    struct logger *logger;
+    struct fetcher *fetcher;
+    struct sweeper *sweeper;
+    struct run_env env;
+    struct slots uids, ports;
+    uid_t slug_owner;
+    int state_dirfd, logs_dirfd;
+    int diag_fd; /* ready.h */
+    struct dyno_list dynos;
+    unsigned n_dynos;
+    LIST_HEAD(, ending) endings;
+    sd_event_source *reconcile_soon; /* deferred: one pass however many changes */
+    sd_event_source *sample;         /* timer "sample": R14, while anything runs */
+    sd_event_source *drained;        /* deferred: all dynos are down, in a shutdown */
+    bool shutting_down;              /* every dyno is being stopped, then the loop ends */
+};
+
+/* Acts on the difference between desired and actual at the next turn of the loop. */
+void agent_reconcile_soon(struct agent *a);
+/* Applies ENTRY to the desired state and has it acted on. */
+int agent_change(struct agent *a, const json_t *entry, json_t **ret_entry, struct err *e);
+struct dyno *agent_find_dyno(struct agent *a, const struct dyno_name *name);
+/* An event of KIND about a dyno or (DYNO NULL) the agent; FIELDS (taken, may be NULL) go into it.
+ */
+void agent_event(struct agent *a, const char *kind, const struct dyno_name *dyno, json_t *fields);
+/* RUN (taken) has ended and cleans up without its dyno. */
+void agent_adopt_ending(struct agent *a, struct run *run);
+/* A trace (by its run's id, "": none) that no dyno wants to remember any more. */
+void agent_drop_tomb(struct agent *a, const char *id);
+/* Starts the sampling timer if it is not running. */
+void agent_sample_soon(struct agent *a);
+/* Makes the release of APP known by what a fetch, or the cache, says it holds. */
+int agent_resolve(struct agent *a, const struct app *app, const struct digest *digest,
+                  const json_t *meta, struct err *e);
+/* All dynos that run, after a shutdown was asked for, are gone. */
+void agent_check_drained(struct agent *a);
+
+#endif

@@ -1,0 +1,174 @@
+/* agent_queries.c - what clients may ask the agent; the JSON of docs/openapi.yaml. */
+#include "core/dyno.h"
+
+#include "base/clock.h"
+#include "base/scoped.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+json_t *agent_status(struct agent *a)
+{
+    return json_pack(
+        "{s:s,s:i,s:I,s:b,s:i,s:i,s:{s:b,s:i},s:i,s:s}", "version", DYNOD_VERSION, "pid",
+        (int)getpid(), "uptime_ms", (json_int_t)((clock_boot() - a->started_boot) / USEC_PER_MSEC),
+        "rootless", a->rootless, "dynos", (int)a->n_dynos, "apps", (int)model_n_apps(a->model),
+        "logs", "alive", logger_alive(a->logger), "restarts", (int)logger_restarts(a->logger),
+        "fetches", (int)fetcher_running(a->fetcher), "cgroups", cgroup_tree_text(a->cgroups));
+}
+
+static json_t *release_json(const struct release *rel)
+{
+    char created[CLOCK_TEXT_MAX];
+    json_t *j = json_pack("{s:i,s:s?,s:s?,s:b,s:s,s:s}", "version", (int)rel->version, "slug",
+                          rel->url, "dir", rel->dir, "resolved", rel->resolved, "size", rel->size,
+                          "created", clock_text(rel->created, created));
+
+    if (j && rel->has_digest)
+        (void)json_object_set_new(j, "digest", json_sprintf("sha256:%s", rel->digest.hex));
+    return j;
+}
+
+/* Config vars are never shown: whoever may see an app here need not see its secrets. */
+static json_t *app_json(const struct app *app)
+{
+    json_t *formation = json_object(), *types = json_array();
+
+    for (size_t i = 0; i < app->n_types; i++) {
+        const struct want_type *t = &app->types[i];
+
+        (void)json_object_set_new(formation, t->name, json_integer(t->count));
+        (void)json_array_append_new(
+            types, json_pack("{s:s,s:s?}", "name", t->name, "command", t->command));
+    }
+    return json_pack("{s:s,s:o,s:o,s:o,s:b}", "name", app->name, "release",
+                     app->release.version ? release_json(&app->release) : json_null(), "formation",
+                     formation, "types", types, "stopped", app->stopped);
+}
+
+json_t *agent_apps(struct agent *a)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < model_n_apps(a->model); i++)
+        (void)json_array_append_new(list, app_json(model_app_at(a->model, i)));
+    return list;
+}
+
+int agent_app(struct agent *a, const char *app, json_t **ret, struct err *e)
+{
+    const struct app *found = model_app(a->model, app);
+
+    if (!found) {
+        (void)err_say(e, ENOENT, "no app '%s' here: see `dyno ps`", app);
+        return err_blame(e, FAULT_OPERATOR);
+    }
+    *ret = app_json(found);
+    return *ret ? 0 : err_set(e, ENOMEM, "describe %s", app);
+}
+
+/* What the kernel knows about a running one. */
+static void add_usage(json_t *j, const struct dyno *d)
+{
+    struct cgroup_usage usage = {0};
+    struct limits limits = {0};
+    struct err ignored = ERR_INIT;
+
+    if (dyno_limits(d, &limits, &ignored) < 0)
+        limits = (struct limits){0};
+    if (d->run)
+        (void)run_usage(d->run, &usage, &ignored); /* zeros where there are no cgroups */
+    json_t *more = json_pack("{s:I,s:I,s:I,s:I,s:I,s:I}", "memory", (json_int_t)usage.memory,
+                             "memory_quota", (json_int_t)limits.memory_quota, "memory_max",
+                             (json_int_t)limits.memory_max, "cpu_usec", (json_int_t)usage.cpu_usec,
+                             "pids", (json_int_t)usage.pids, "pids_max", (json_int_t)limits.pids);
+    (void)json_object_update(j, more);
+    json_decref(more);
+}
+
+static json_t *dyno_json(const struct dyno *d)
+{
+    char name[DYNO_TEXT_MAX], since[CLOCK_TEXT_MAX];
+    uint64_t now = clock_boot();
+    json_t *j =
+        json_pack("{s:s,s:s,s:s,s:i,s:s,s:i,s:i,s:i,s:s,s:I,s:s,s:s?,s:O?}", "app", d->name.app,
+                  "dyno", dyno_name_short(&d->name, name), "type", d->name.type, "num",
+                  (int)d->name.num, "state", dyno_state_name(d->state), "release", (int)d->release,
+                  "pid", d->run ? (int)run_pid(d->run) : 0, "restarts", (int)d->restarts, "since",
+                  clock_text(d->since_real, since), "uptime_ms",
+                  (json_int_t)(d->run && run_started_boot(d->run)
+                                   ? (now - run_started_boot(d->run)) / USEC_PER_MSEC
+                                   : 0),
+                  "size", d->size, "command", d->command, "last_exit", d->last_exit);
+
+    if (!j)
+        return NULL;
+    (void)json_object_set_new(j, "port", d->port ? json_integer((json_int_t)d->port) : json_null());
+    if (d->state == DYNO_CRASHED && d->restart_at)
+        (void)json_object_set_new(
+            j, "next_start_ms",
+            json_integer(
+                (json_int_t)(d->restart_at > now ? (d->restart_at - now) / USEC_PER_MSEC : 0)));
+    add_usage(j, d);
+    return j;
+}
+
+json_t *agent_dynos(struct agent *a, const char *app)
+{
+    json_t *list = json_array();
+    struct dyno *d;
+
+    TAILQ_FOREACH(d, &a->dynos, link)
+    if (!app || !strcmp(d->name.app, app))
+        (void)json_array_append_new(list, dyno_json(d));
+    return list;
+}
+
+int agent_dyno(struct agent *a, const char *app, const char *dyno, json_t **ret, struct err *e)
+{
+    char name[DYNO_TEXT_MAX];
+    struct dyno *d;
+
+    TAILQ_FOREACH(d, &a->dynos, link)
+    if (!strcmp(d->name.app, app) && !strcmp(dyno_name_short(&d->name, name), dyno)) {
+        *ret = dyno_json(d);
+        return *ret ? 0 : err_set(e, ENOMEM, "describe a dyno");
+    }
+    (void)err_say(e, ENOENT, "no dyno '%s' of '%s' here: see `dyno ps`", dyno, app);
+    return err_blame(e, FAULT_OPERATOR);
+}
+
+json_t *agent_doctor(struct agent *a)
+{
+    scoped_free struct probe *probes = NULL;
+    struct err e = ERR_INIT;
+    json_t *list = json_array();
+    size_t n = 0;
+
+    if (sandbox_probe(a->rootless, &probes, &n, &e) < 0)
+        (void)json_array_append_new(list, json_pack("{s:s,s:b,s:b,s:s}", "name", "probe", "found",
+                                                    0, "required", 1, "detail", e.text));
+    for (size_t i = 0; i < n; i++)
+        (void)json_array_append_new(
+            list, json_pack("{s:s,s:b,s:b,s:s}", "name", probes[i].name, "found", probes[i].found,
+                            "required", probes[i].required, "detail", probes[i].detail));
+    return list;
+}
+
+json_t *agent_events(struct agent *a, uint64_t after_id, size_t max)
+{
+    return events_list(a->events, after_id, max);
+}
+
+int agent_watch_events(struct agent *a, event_fn fn, void *userdata, struct event_watch **ret,
+                       struct err *e)
+{
+    return events_watch(a->events, fn, userdata, ret, e);
+}
+
+void agent_unwatch_events(struct event_watch *w)
+{
+    events_unwatch(w);
+}

@@ -1,0 +1,73 @@
+#include "core/cause.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+
+static int shell_status(int status)
+{
+    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static void say(struct end_cause *c, const char *name, enum fault fault, const char *text)
+{
+    c->name = name;
+    c->fault = fault;
+    (void)snprintf(c->text, sizeof(c->text), "%s", text);
+}
+
+/* The command ended by itself. */
+static void classify_status(const struct end_facts *f, struct end_cause *c)
+{
+    if (WIFSIGNALED(f->status)) {
+        c->name = "signalled";
+        c->fault = FAULT_APP;
+        (void)snprintf(c->text, sizeof(c->text), "killed by SIG%s from inside%s",
+                       sigabbrev_np(WTERMSIG(f->status)),
+                       WCOREDUMP(f->status) ? " (core dumped)" : "");
+        return;
+    }
+    if (f->oneoff && WEXITSTATUS(f->status) == 0) {
+        say(c, "complete", FAULT_NONE, "completed");
+        return;
+    }
+    c->name = "exited";
+    c->fault = FAULT_APP;
+    (void)snprintf(c->text, sizeof(c->text), "exited with status %d%s", WEXITSTATUS(f->status),
+                   WEXITSTATUS(f->status) == 127   ? " (command not found)"
+                   : WEXITSTATUS(f->status) == 126 ? " (command not executable)"
+                                                   : "");
+}
+
+void end_classify(const struct end_facts *f, struct end_cause *ret)
+{
+    struct end_cause c = {.exit_status = f->status_known ? shell_status(f->status) : -1};
+
+    /* What the kernel or we did to it explains the signal that it died of, so it comes first. */
+    if (f->failed) {
+        say(&c, "start-failed", f->failed->fault, f->failed->text);
+    } else if (f->oom_kills > 0) {
+        say(&c, "memory", FAULT_APP, "memory quota vastly exceeded (R15)");
+    } else if (f->boot_timeout) {
+        say(&c, "boot-timeout", FAULT_APP, "did not bind to $PORT in time (R10)");
+    } else if (f->exit_timeout) {
+        say(&c, "exit-timeout", FAULT_APP, "did not exit in time after SIGTERM (R12)");
+    } else if (f->start_errno) {
+        c.name = "start-failed";
+        c.fault = FAULT_APP;
+        c.exit_status = f->start_errno == ENOENT ? 127 : 126;
+        (void)snprintf(c.text, sizeof(c.text), "the command could not be executed: %s",
+                       strerrordesc_np(f->start_errno));
+    } else if (f->detached) {
+        say(&c, "detached", FAULT_OPERATOR,
+            "its client went away and it did not react to SIGHUP (R16)");
+    } else if (f->told_to_stop) {
+        say(&c, "stopped", FAULT_OPERATOR, "stopped");
+    } else if (!f->status_known) {
+        say(&c, "init-lost", FAULT_PLATFORM, "dyno-init was killed; the exit status is unknown");
+    } else {
+        classify_status(f, &c);
+    }
+    *ret = c;
+}

@@ -1,0 +1,583 @@
+#include "core/dyno.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/loop.h"
+#include "base/scoped.h"
+#include "core/ready.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define READY_POLL_FIRST (2 * USEC_PER_MSEC)
+#define READY_POLL_MAX   (100 * USEC_PER_MSEC)
+#define THOROUGH_EVERY   8 /* of the polls: look at listeners on any address */
+
+/* --- Making and freeing
+ * ----------------------------------------------------------------------------------- */
+
+int dyno_new(struct agent *a, const struct want *want, struct dyno **ret, struct err *e)
+{
+    struct dyno *d;
+
+    if (a->n_dynos >= a->config.dynos_max)
+        return err_say(e, ENOSPC, "the instance runs its limit of %u dynos (dynos_max)",
+                       a->config.dynos_max);
+    d = calloc(1, sizeof(*d));
+    if (!d)
+        return err_set(e, ENOMEM, "make a dyno");
+    *d = (struct dyno){.agent = a,
+                       .name = want->name,
+                       .generation = want->generation,
+                       .oneoff = want->oneoff != NULL,
+                       .release = want->app->release.version,
+                       .userns_fd = -1,
+                       .since_real = clock_real(),
+                       .since_boot = clock_boot()};
+    TAILQ_INSERT_TAIL(&a->dynos, d, link);
+    a->n_dynos++;
+    *ret = d;
+    return 0;
+}
+
+void dyno_free(struct dyno *d)
+{
+    struct agent *a = d->agent;
+
+    TAILQ_REMOVE(&a->dynos, d, link);
+    a->n_dynos--;
+    fetcher_drop(d->fetch);
+    sd_event_source_disable_unref(d->deadline);
+    sd_event_source_disable_unref(d->poll);
+    run_freep(&d->run); /* only when the agent itself goes: it runs on */
+    agent_drop_tomb(a, d->tomb);
+    fd_closep(&d->userns_fd);
+    if (d->uid)
+        slots_put(&a->uids, d->uid);
+    if (d->port && !d->port_given)
+        slots_put(&a->ports, d->port);
+    attach_ended(d->attach, 1, NULL);
+    json_decref(d->last_exit);
+    free(d->command);
+    free(d);
+    agent_check_drained(a);
+}
+
+bool dyno_running(const struct dyno *d)
+{
+    return d->run != NULL;
+}
+
+/* --- Telling
+ * ---------------------------------------------------------------------------------------------- */
+
+#define dyno_line(d, ...)                                                                          \
+    do {                                                                                           \
+        char line_name_[DYNO_TEXT_MAX];                                                            \
+        logger_line((d)->agent->logger, dyno_name_text(&(d)->name, line_name_), __VA_ARGS__);      \
+    } while (0)
+
+static void tell_state(struct dyno *d, enum dyno_state from, enum dyno_state to)
+{
+    const char *a = dyno_state_name(from), *b = dyno_state_name(to);
+
+    d->since_real = clock_real();
+    d->since_boot = clock_boot();
+    if (!strcmp(a, b))
+        return;
+    agent_event(d->agent, "state", &d->name,
+                json_pack("{s:s,s:s,s:i,s:i}", "from", a, "to", b, "release", (int)d->release,
+                          "port", (int)d->port));
+    /* The platform's log tells these changes only. */
+    if (to == DYNO_UP || to == DYNO_CRASHED || to == DYNO_COMPLETE ||
+        (to == DYNO_DOWN && from != DYNO_CRASHED && from != DYNO_PROVISIONING))
+        dyno_line(d, "State changed from %s to %s",
+                  from == DYNO_STOPPING || from == DYNO_KILLING || from == DYNO_CRASHING ? "up" : a,
+                  b);
+}
+
+/* --- Deadlines and readiness
+ * ------------------------------------------------------------------------------ */
+
+static int on_deadline(sd_event_source *s, uint64_t usec, void *userdata)
+{
+    (void)s;
+    (void)usec;
+    dyno_event(userdata, DEV_DEADLINE);
+    return 0;
+}
+
+static void set_deadline(struct dyno *d, uint64_t at_boot)
+{
+    if (timer_set(d->agent->loop, &d->deadline, "dyno-deadline", at_boot, on_deadline, d) < 0)
+        log_err("%s/%s.%u: no memory for a timer", d->name.app, d->name.type, d->name.num);
+}
+
+static int on_start(sd_event_source *s, uint64_t usec, void *userdata)
+{
+    (void)s;
+    (void)usec;
+    dyno_event(userdata, DEV_START);
+    return 0;
+}
+
+void dyno_start_soon(struct dyno *d)
+{
+    if (timer_set(d->agent->loop, &d->poll, "dyno-start", 0, on_start, d) < 0)
+        log_err("%s/%s.%u: no memory for a timer", d->name.app, d->name.type, d->name.num);
+}
+
+static bool is_web(const struct dyno *d)
+{
+    return !strcmp(d->name.type, "web") && d->port != 0;
+}
+
+static int on_poll(sd_event_source *s, uint64_t usec, void *userdata)
+{
+    struct dyno *d = userdata;
+    uid_t uid = d->agent->rootless ? getuid() : d->uid;
+    uint64_t pause = READY_POLL_FIRST << (d->polls < 6 ? d->polls : 6);
+
+    (void)s;
+    (void)usec;
+    if (d->state != DYNO_STARTING)
+        return 0;
+    if (port_listened(d->agent->diag_fd, d->port, uid, d->polls % THOROUGH_EVERY == 7)) {
+        dyno_event(d, DEV_READY);
+        return 0;
+    }
+    d->polls++;
+    (void)timer_set(d->agent->loop, &d->poll, "dyno-ready",
+                    clock_boot() + (pause < READY_POLL_MAX ? pause : READY_POLL_MAX), on_poll, d);
+    return 0;
+}
+
+/* --- The end
+ * ---------------------------------------------------------------------------------------------- */
+
+static void gather_facts(struct dyno *d, struct end_facts *ret)
+{
+    *ret = (struct end_facts){.told_to_stop = d->told_to_stop,
+                              .boot_timeout = d->boot_timeout,
+                              .exit_timeout = d->exit_timeout,
+                              .detached = d->detached,
+                              .oneoff = d->oneoff,
+                              .failed = d->failed.errnum ? &d->failed : NULL};
+    if (d->run) {
+        struct cgroup_usage usage = {0};
+        struct err ignored = ERR_INIT;
+
+        ret->started = run_started(d->run);
+        ret->status_known = run_status(d->run, &ret->status, &ret->start_errno);
+        if (run_usage(d->run, &usage, &ignored) == 0)
+            ret->oom_kills = usage.oom_kills;
+    }
+}
+
+/* The run's own record of its end, the event, the platform's log lines. */
+static void record_end(struct dyno *d)
+{
+    struct end_facts facts;
+    struct end_cause cause;
+    struct err e = ERR_INIT;
+
+    gather_facts(d, &facts);
+    end_classify(&facts, &cause);
+    json_t *evidence = json_pack("{s:b}", "started", facts.started);
+    if (facts.status_known)
+        (void)json_object_set_new(evidence, "wait_status", json_integer(facts.status));
+    if (cause.exit_status >= 0)
+        (void)json_object_set_new(evidence, "exit_status", json_integer(cause.exit_status));
+    if (facts.oom_kills)
+        (void)json_object_set_new(evidence, "oom_kills", json_integer((json_int_t)facts.oom_kills));
+    if (facts.failed)
+        (void)json_object_set_new(evidence, "error", json_string(facts.failed->text));
+    json_decref(d->last_exit);
+    d->last_exit =
+        json_pack("{s:s,s:s,s:s,s:i,s:I,s:o}", "cause", cause.name, "fault",
+                  fault_name(cause.fault), "text", cause.text, "status", cause.exit_status, "at",
+                  (json_int_t)clock_real(), "evidence", evidence);
+    if (d->run && (facts.started || facts.status_known))
+        dyno_line(d, "Process exited with status %d", cause.exit_status);
+    if (facts.failed)
+        dyno_line(d, "%s", facts.failed->text);
+    if (d->run) {
+        json_t *end = json_pack("{s:O,s:i,s:i}", "exit", d->last_exit, "crashes",
+                                (int)d->crashes.crashes, "restarts", (int)d->restarts);
+
+        if (run_record_end(d->run, end, &e) < 0)
+            log_warn("%s", e.text);
+        json_decref(end);
+    }
+    json_t *fields = json_pack("{s:s,s:s,s:s,s:i,s:O,s:i,s:s}", "cause", cause.name, "fault",
+                               fault_name(cause.fault), "text", cause.text, "status",
+                               cause.exit_status, "evidence", evidence, "release", (int)d->release,
+                               "run", d->run ? run_id(d->run) : "");
+    agent_event(d->agent, "exit", &d->name, fields);
+    attach_ended(TAKE_PTR(d->attach),
+                 facts.failed ? (facts.failed->errnum == ENOENT ? 127 : 126)
+                              : (cause.exit_status >= 0 ? cause.exit_status : 1),
+                 facts.failed);
+}
+
+/* The run is over for this dyno: it cleans up by itself. */
+static void let_run_go(struct dyno *d)
+{
+    if (!d->run)
+        return;
+    attach_run_over(d->run);
+    char old[RUN_ID_MAX];
+    memcpy(old, d->tomb, sizeof(old));
+    (void)snprintf(d->tomb, sizeof(d->tomb), "%s", run_id(d->run));
+    agent_drop_tomb(d->agent, old);
+    agent_adopt_ending(d->agent, TAKE_PTR(d->run));
+}
+
+static uint64_t time_up(const struct dyno *d)
+{
+    uint64_t from = d->run ? run_started_boot(d->run) : 0;
+
+    return from ? clock_boot() - from : 0;
+}
+
+/* It ended by itself. Restarts are for what may go better the next time. */
+static void plan_restart(struct dyno *d, uint64_t up_usec)
+{
+    struct agent *a = d->agent;
+    const struct app *app = model_app(a->model, d->name.app);
+    struct restart_policy policy = {a->config.restart_delay, a->config.restart_delay_max,
+                                    a->config.restart_reset};
+    bool hopeless = d->failed.errnum && d->failed.fault != FAULT_PLATFORM;
+
+    d->restart_at = 0;
+    if (hopeless || (app && !app->release.restart))
+        return;
+    uint64_t delay = restart_delay(&policy, &d->crashes, up_usec, random_u64());
+    d->restart_at = clock_boot() + delay;
+    set_deadline(d, d->restart_at);
+}
+
+static void clear_facts(struct dyno *d)
+{
+    d->told_to_stop = d->boot_timeout = d->launch_timeout = d->exit_timeout = d->oom = false;
+    d->detached = d->over_quota = d->adopted = false;
+    d->failed = (struct err)ERR_INIT;
+}
+
+static void oneoff_over(struct dyno *d)
+{
+    json_t *entry =
+        json_pack("{s:s,s:s,s:i}", "op", "ran", "app", d->name.app, "num", (int)d->name.num);
+    struct err e = ERR_INIT;
+
+    if (agent_change(d->agent, entry, NULL, &e) < 0 &&
+        e.errnum != ENOENT) /* stopped: off the books */
+        log_warn("%s", e.text);
+    json_decref(entry);
+    dyno_free(d);
+}
+
+/* --- Actions
+ * ---------------------------------------------------------------------------------------------- */
+
+static void act_crash(struct dyno *d, enum dyno_state from)
+{
+    uint64_t up = from == DYNO_UP || from == DYNO_CRASHING ? time_up(d) : 0;
+
+    if (!d->oneoff)
+        plan_restart(d, up);
+    record_end(d);
+    let_run_go(d);
+    if (d->oneoff)
+        d->state = DYNO_COMPLETE;
+    tell_state(d, from, d->state);
+    if (d->oneoff)
+        oneoff_over(d);
+}
+
+static void act_end(struct dyno *d, enum dyno_state from)
+{
+    record_end(d);
+    let_run_go(d);
+    tell_state(d, from, DYNO_DOWN);
+    agent_reconcile_soon(d->agent); /* it may be wanted again already */
+    if (d->oneoff)
+        oneoff_over(d);
+    else
+        dyno_free(d);
+}
+
+static void act_forget(struct dyno *d, enum dyno_state from)
+{
+    tell_state(d, from, DYNO_DOWN);
+    agent_reconcile_soon(d->agent);
+    if (d->oneoff)
+        oneoff_over(d);
+    else
+        dyno_free(d);
+}
+
+static void on_fetched(void *userdata, const struct fetch_result *result)
+{
+    struct dyno *d = userdata;
+    const struct app *app = model_app(d->agent->model, d->name.app);
+
+    d->fetch = NULL;
+    if (result->why)
+        d->failed = *result->why;
+    else if (app && app->release.version == d->release && !app->release.resolved)
+        (void)agent_resolve(d->agent, app, result->digest, result->meta, &d->failed);
+    if (d->failed.errnum && !strcmp(json_str(result->detail, "step", ""), "digest"))
+        (void)err_say(&d->failed, d->failed.errnum, "Error R17 (Checksum error) -> %s",
+                      result->why->text);
+    if (d->failed.errnum) {
+        d->failed.fault = result->why ? result->why->fault : d->failed.fault;
+        dyno_event(d, DEV_SLUG_FAILED);
+    } else {
+        dyno_event(d, DEV_SLUG_READY);
+    }
+}
+
+/* The slug is here already, or will be. */
+static void act_provision(struct dyno *d)
+{
+    struct agent *a = d->agent;
+    const struct app *app = model_app(a->model, d->name.app);
+    scoped(json_freep) json_t *meta = NULL;
+    struct err e = ERR_INIT;
+    int r = 0;
+
+    clear_facts(d);
+    if (!app) { /* forgotten meanwhile: the reconciler will stop this dyno */
+        agent_reconcile_soon(a);
+        return;
+    }
+    const struct release *rel = &app->release;
+    d->release = rel->version;
+    if (rel->dir) {
+        dyno_event(d, DEV_SLUG_READY);
+        return;
+    }
+    if (rel->has_digest && cache_meta(a->cache, &rel->digest, &meta, &e) == 0) {
+        if (!rel->resolved)
+            r = agent_resolve(a, app, &rel->digest, meta, &d->failed);
+        dyno_event(d, r < 0 ? DEV_SLUG_FAILED : DEV_SLUG_READY);
+        return;
+    }
+    r = fetcher_get(a->fetcher, rel->url, rel->has_digest ? &rel->digest : NULL, on_fetched, d,
+                    &d->fetch, &d->failed);
+    if (r < 0)
+        dyno_event(d, DEV_SLUG_FAILED);
+}
+
+static void act_spawn(struct dyno *d)
+{
+    if (dyno_spawn(d, &d->failed) < 0) {
+        dyno_event(d, DEV_SPAWN_FAILED);
+        return;
+    }
+    tell_state(d, DYNO_PROVISIONING, DYNO_STARTING);
+    dyno_line(d, "Starting process with command `%s`", d->command);
+    set_deadline(d, clock_boot() + d->agent->config.launch_timeout);
+    agent_sample_soon(d->agent);
+}
+
+static void act_up(struct dyno *d)
+{
+    set_deadline(d, USEC_NEVER);
+    if (!d->adopted)
+        tell_state(d, DYNO_STARTING, DYNO_UP);
+}
+
+static void act_term(struct dyno *d, enum dyno_state from)
+{
+    d->told_to_stop = true;
+    tell_state(d, from, DYNO_STOPPING);
+    dyno_line(d, "Stopping all processes with SIGTERM");
+    run_stop(d->run, SIGTERM);
+    set_deadline(d, clock_boot() + d->agent->config.stop_grace);
+}
+
+static void act_kill(struct dyno *d, enum dyno_state from, enum dyno_act act)
+{
+    const struct config *c = &d->agent->config;
+
+    set_deadline(d, USEC_NEVER);
+    if (act == ACT_KILL_R12) {
+        d->exit_timeout = true;
+        dyno_line(d,
+                  "Error R12 (Exit timeout) -> Process failed to exit within %u seconds of SIGTERM",
+                  (unsigned)(c->stop_grace / USEC_PER_SEC));
+    } else if (act == ACT_KILL_R15) {
+        d->oom = true;
+        dyno_line(d, "Error R15 (Memory quota vastly exceeded)");
+    } else if (!run_started(d->run)) {
+        (void)err_say(&d->failed, ETIMEDOUT,
+                      "Error R99 (Platform error) -> Failed to launch the dyno within %u seconds",
+                      (unsigned)(c->launch_timeout / USEC_PER_SEC));
+    } else {
+        d->boot_timeout = true;
+        dyno_line(
+            d,
+            "Error R10 (Boot timeout) -> Web process failed to bind to $PORT within %u seconds of launch",
+            (unsigned)(c->boot_timeout / USEC_PER_SEC));
+    }
+    dyno_line(d, "Stopping process with SIGKILL");
+    tell_state(d, from, d->state);
+    run_kill(d->run);
+}
+
+static void act_retry(struct dyno *d)
+{
+    d->restart_at = 0;
+    d->restarts++;
+    act_provision(d);
+}
+
+void dyno_event(struct dyno *d, enum dyno_event event)
+{
+    enum dyno_state from = d->state;
+    struct dyno_step step = dyno_fsm(from, event);
+
+    d->state = step.next;
+    switch (step.act) {
+    case ACT_NONE:
+        if (event == DEV_STOP)
+            d->told_to_stop = true;
+        break;
+    case ACT_PROVISION:
+        act_provision(d);
+        break;
+    case ACT_SPAWN:
+        act_spawn(d);
+        break;
+    case ACT_ANNOUNCE_UP:
+        act_up(d);
+        break;
+    case ACT_TERM:
+        act_term(d, from);
+        break;
+    case ACT_KILL_R10:
+    case ACT_KILL_R12:
+    case ACT_KILL_R15:
+        act_kill(d, from, step.act);
+        break;
+    case ACT_CRASH:
+        act_crash(d, from);
+        break;
+    case ACT_END:
+        act_end(d, from);
+        break;
+    case ACT_RETRY:
+        act_retry(d);
+        break;
+    case ACT_FORGET:
+        act_forget(d, from);
+        break;
+    }
+}
+
+/* --- What its run says
+ * ------------------------------------------------------------------------------------ */
+
+static void run_has_started(void *owner, struct run *r, struct run_attach_fds *fds)
+{
+    struct dyno *d = owner;
+    struct run_attach_fds none = {.fds = {-1, -1, -1}};
+
+    attach_started(d->attach, fds ? fds : &none);
+    if (d->state != DYNO_STARTING)
+        return;
+    if (!is_web(d)) {
+        dyno_event(d, DEV_READY);
+        return;
+    }
+    set_deadline(d, run_started_boot(r) + d->agent->config.boot_timeout);
+    d->polls = 0;
+    d->poll = sd_event_source_disable_unref(d->poll);
+    (void)on_poll(NULL, 0, d);
+}
+
+static void run_has_failed(void *owner, struct run *r, const struct err *why)
+{
+    struct dyno *d = owner;
+
+    (void)r;
+    if (!d->failed.errnum)
+        d->failed = *why;
+    dyno_event(d, DEV_SPAWN_FAILED);
+}
+
+static void run_has_ended(void *owner, struct run *r)
+{
+    (void)r;
+    dyno_event(owner, DEV_EXIT);
+}
+
+static void run_is_oom(void *owner, struct run *r)
+{
+    (void)r;
+    dyno_event(owner, DEV_OOM);
+}
+
+static void run_is_gone(void *owner, struct run *r)
+{
+    (void)owner;
+    (void)r;
+    assert(!"a run is let go before it is gone");
+}
+
+static void exec_has_started(void *owner, struct run *r, uint32_t token, struct run_attach_fds *fds,
+                             const struct err *why)
+{
+    struct attach *at = attach_find_exec(r, token);
+
+    (void)owner;
+    if (why)
+        attach_ended(at, why->errnum == ENOENT ? 127 : 126, why);
+    else
+        attach_started(at, fds);
+}
+
+static void exec_has_ended(void *owner, struct run *r, uint32_t token, int wait_status)
+{
+    int status = WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
+
+    (void)owner;
+    attach_ended(attach_find_exec(r, token), status, NULL);
+}
+
+const struct run_ops dyno_run_ops = {
+    .started = run_has_started,
+    .failed = run_has_failed,
+    .ended = run_has_ended,
+    .oom = run_is_oom,
+    .gone = run_is_gone,
+    .exec_started = exec_has_started,
+    .exec_ended = exec_has_ended,
+};
+
+void dyno_sample(struct dyno *d)
+{
+    struct cgroup_usage usage;
+    struct limits limits;
+    struct err ignored = ERR_INIT;
+
+    if (!d->run || dyno_limits(d, &limits, &ignored) < 0 || !limits.memory_quota ||
+        run_usage(d->run, &usage, &ignored) < 0)
+        return;
+    bool over = usage.memory > limits.memory_quota;
+    if (over && !d->over_quota) {
+        dyno_line(d, "Error R14 (Memory quota exceeded)");
+        agent_event(d->agent, "memory", &d->name,
+                    json_pack("{s:s,s:I,s:I}", "code", "R14", "memory", (json_int_t)usage.memory,
+                              "memory_quota", (json_int_t)limits.memory_quota));
+    }
+    d->over_quota = over;
+}

@@ -1,0 +1,72 @@
+/* dyno.h - one dyno of the agent: what its state machine (fsm.h) asks for is done here. */
+#ifndef CORE_DYNO_H
+#define CORE_DYNO_H
+
+#include "core/agent_priv.h"
+#include "core/attach.h"
+#include "core/cause.h"
+#include "core/fsm.h"
+#include "core/restart.h"
+
+#include <sys/queue.h>
+
+struct dyno {
+    TAILQ_ENTRY(dyno) link;
+    struct agent *agent;
+    struct dyno_name name;
+    enum dyno_state state;
+    uint64_t since_real, since_boot; /* of the state */
+    uint64_t generation;
+    unsigned release; /* version it was started for */
+    bool oneoff;
+    bool adopted;    /* its run is an earlier agent's: no second "up" for it */
+    uid_t uid;       /* host uid; 0: none */
+    unsigned port;   /* 0: none */
+    bool port_given; /* by the release (local mode): not ours to give back */
+    int userns_fd;
+    char size[32];
+    char *command;         /* as shown; NULL until it was spawned */
+    struct run *run;       /* NULL: none, or ended */
+    char tomb[RUN_ID_MAX]; /* the run whose directory keeps the last end; "": none */
+    struct fetch_waiter *fetch;
+    sd_event_source *deadline; /* timer "dyno-deadline": boot, grace, restart */
+    sd_event_source *poll;     /* timer "dyno-ready": is $PORT listened on yet */
+    unsigned polls;
+    uint64_t restart_at; /* boot usec; 0: none */
+    struct restart_state crashes;
+    unsigned restarts;
+    bool over_quota; /* R14 was told in this episode */
+    /* what the end will have to explain */
+    bool told_to_stop, boot_timeout, launch_timeout, exit_timeout, oom, detached;
+    struct err failed;
+    json_t *last_exit;     /* NULL: none yet */
+    struct attach *attach; /* a one-off's client */
+    struct terminal {
+        bool tty;
+        uint16_t rows, cols;
+        char term[64];
+    } terminal; /* of that client */
+};
+
+/* Makes a dyno for WANT, in DYNO_DOWN. */
+int dyno_new(struct agent *a, const struct want *want, struct dyno **ret, struct err *e);
+/* Makes one for what an earlier agent left; its run is adopted. NAME and RECORD as in the trace. */
+int dyno_adopt(struct agent *a, const struct run_trace *trace, struct dyno **ret, struct err *e);
+/* Frees it and takes it off the agent's list. Its run, if any, goes on without it. */
+void dyno_free(struct dyno *d);
+/* Starts it at the next turn of the loop: no callback may come from inside the call that made it.
+ */
+void dyno_start_soon(struct dyno *d);
+/* Feeds EVENT to the state machine and does what it says. D may be freed in it. */
+void dyno_event(struct dyno *d, enum dyno_event event);
+/* Something happened to its memory: R14 once an episode. */
+void dyno_sample(struct dyno *d);
+bool dyno_running(const struct dyno *d); /* a process of it exists */
+
+/* dyno_spawn.c: makes its process. */
+int dyno_spawn(struct dyno *d, struct err *e);
+/* The same limits that a start would get. */
+int dyno_limits(const struct dyno *d, struct limits *ret, struct err *e);
+extern const struct run_ops dyno_run_ops;
+
+#endif

@@ -1,0 +1,325 @@
+/* dyno_spawn.c - from what is wanted of a dyno to one start: command, environment, port, uid,
+ * limits; and the way back from a trace to a dyno. */
+#include "core/dyno.h"
+
+#include "base/clock.h"
+#include "base/fdio.h"
+#include "base/frame.h"
+#include "base/scoped.h"
+#include "base/str.h"
+#include "core/environ.h"
+#include "core/ready.h"
+#include "isolate/launch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define ARGV_MAX 4096
+
+/* What one start puts together. */
+struct start {
+    const struct app *app;
+    const struct want_type *type;
+    const struct oneoff *oneoff;
+    const char **argv;
+    char **env;
+    int slug_fd;
+    json_t *record;
+};
+
+static void start_done(struct start *s)
+{
+    free(s->argv);
+    environ_free(s->env);
+    fd_closep(&s->slug_fd);
+    json_decref(s->record);
+}
+
+/* --- What is wanted
+ * --------------------------------------------------------------------------------------- */
+
+static int find_wanted(const struct dyno *d, struct start *s, struct err *e)
+{
+    s->app = model_app(d->agent->model, d->name.app);
+    for (size_t i = 0; s->app && !d->oneoff && i < s->app->n_types; i++)
+        if (!strcmp(s->app->types[i].name, d->name.type))
+            s->type = &s->app->types[i];
+    for (size_t i = 0; s->app && d->oneoff && i < s->app->n_oneoffs; i++)
+        if (s->app->oneoffs[i].num == d->name.num)
+            s->oneoff = &s->app->oneoffs[i];
+    if (!s->oneoff && !(s->type && s->type->command)) {
+        (void)err_say(e, ENOENT, "release v%u of %s has no process type '%s'", d->release,
+                      d->name.app, d->name.type);
+        return err_blame(e, FAULT_OPERATOR);
+    }
+    return 0;
+}
+
+int dyno_limits(const struct dyno *d, struct limits *ret, struct err *e)
+{
+    const struct size *size = config_size(&d->agent->config, d->size);
+
+    if (!size) {
+        (void)err_say(e, EINVAL, "unknown size '%s'", d->size);
+        return err_blame(e, FAULT_OPERATOR);
+    }
+    *ret = (struct limits){.memory_quota = size->memory,
+                           .memory_max = (uint64_t)((double)size->memory * size->memory_factor),
+                           .pids = size->pids,
+                           .cpu_shares = size->cpu_shares};
+    return 0;
+}
+
+static void choose_size(struct dyno *d, const struct start *s)
+{
+    const char *size = s->oneoff && s->oneoff->size[0] ? s->oneoff->size
+                       : s->app->release.size[0]       ? s->app->release.size
+                                                       : d->agent->config.default_size;
+
+    (void)snprintf(d->size, sizeof(d->size), "%s", size);
+}
+
+/* The command as a shell text, or the very arguments; d->command is what people are shown. */
+static int choose_command(struct dyno *d, struct start *s, struct err *e)
+{
+    const char *text = s->type ? s->type->command : s->oneoff->command;
+    struct str shown = {0};
+
+    s->argv = calloc(ARGV_MAX, sizeof(*s->argv));
+    if (!s->argv)
+        return err_set(e, ENOMEM, "make the command");
+    if (text) {
+        launch_shell(sandbox_has_bash(d->agent->sandbox), text, s->argv);
+        str_add(&shown, text);
+    } else {
+        size_t n = json_array_size(s->oneoff->argv);
+
+        if (n == 0 || n >= ARGV_MAX)
+            return err_say(e, E2BIG, "a command of %zu arguments", n);
+        for (size_t i = 0; i < n; i++) {
+            s->argv[i] = json_string_value(json_array_get(s->oneoff->argv, i));
+            str_addf(&shown, "%s%s", i ? " " : "", s->argv[i]);
+        }
+    }
+    free(d->command);
+    d->command = shown.failed ? NULL : shown.data;
+    return d->command ? 0 : err_set(e, ENOMEM, "make the command");
+}
+
+/* --- What only this instance can give
+ * ---------------------------------------------------------------------- */
+
+static int choose_port(struct dyno *d, const struct start *s, struct err *e)
+{
+    struct agent *a = d->agent;
+    uint32_t port;
+
+    if (s->type && s->type->port) {
+        d->port = s->type->port + d->name.num - 1;
+        d->port_given = true;
+        if (d->port > 65535 || !port_free(d->port)) {
+            (void)err_say(e, EADDRINUSE, "port %u of %s.%u is taken by another process", d->port,
+                          d->name.type, d->name.num);
+            return err_blame(e, FAULT_OPERATOR);
+        }
+        return 0;
+    }
+    if (strcmp(d->name.type, "web"))
+        return 0;
+    if (d->port && port_free(d->port)) /* a restart keeps its address */
+        return 0;
+    for (uint32_t tries = a->ports.last - a->ports.first + 1; tries > 0; tries--) {
+        if (slots_get(&a->ports, &port) < 0)
+            break;
+        if (port_free(port)) {
+            if (d->port)
+                slots_put(&a->ports, d->port);
+            d->port = port;
+            return 0;
+        }
+        slots_put(&a->ports, port); /* somebody else's */
+    }
+    return err_say(e, EADDRNOTAVAIL, "no port of %u-%u is free (port_range)", a->ports.first,
+                   a->ports.last);
+}
+
+static int choose_user(struct dyno *d, struct err *e)
+{
+    struct agent *a = d->agent;
+
+    if (a->rootless) {
+        d->uid = 0;
+        return 0;
+    }
+    if (!d->uid && slots_get(&a->uids, &d->uid) < 0)
+        return err_say(e, ENOSPC, "no uid of %u-%u is free (uid_range)", a->uids.first,
+                       a->uids.last);
+    if (d->userns_fd < 0)
+        return sandbox_userns(a->sandbox, d->uid, d->uid, &d->userns_fd, e);
+    return 0;
+}
+
+static int open_slug(const struct dyno *d, struct start *s, struct err *e)
+{
+    const struct release *rel = &s->app->release;
+
+    if (!rel->dir)
+        return cache_lookup(d->agent->cache, &rel->digest, &s->slug_fd, e);
+    s->slug_fd = open(rel->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (s->slug_fd < 0) {
+        (void)err_set(e, errno, "open the app's directory %s", rel->dir);
+        return err_blame(e, FAULT_OPERATOR);
+    }
+    return 0;
+}
+
+/* What adoption will want to know. */
+static json_t *make_record(const struct dyno *d, const struct start *s)
+{
+    return json_pack("{s:s,s:s,s:i,s:I,s:i,s:I,s:i,s:b,s:s,s:b,s:b,s:i,s:i,s:s}", "app",
+                     d->name.app, "type", d->name.type, "num", (int)d->name.num, "generation",
+                     (json_int_t)d->generation, "release", (int)d->release, "uid",
+                     (json_int_t)d->uid, "port", (int)d->port, "port_given", d->port_given, "size",
+                     d->size, "oneoff", d->oneoff, "attached", s->oneoff && s->oneoff->attached,
+                     "crashes", (int)d->crashes.crashes, "restarts", (int)d->restarts, "command",
+                     d->command);
+}
+
+static int make_env(const struct dyno *d, struct start *s, struct err *e)
+{
+    char name[DYNO_TEXT_MAX];
+    struct environ_facts facts = {.app = s->app,
+                                  .dyno = dyno_name_short(&d->name, name),
+                                  .port = d->port,
+                                  .term = d->terminal.tty ? d->terminal.term : NULL,
+                                  .rows = d->terminal.rows,
+                                  .cols = d->terminal.cols};
+
+    return environ_make(&facts, s->oneoff ? s->oneoff->env : NULL, &s->env, e);
+}
+
+static int start_run(struct dyno *d, struct start *s, struct err *e)
+{
+    char hostname[64];
+    struct run_spec spec = {.name = d->name,
+                            .record = s->record,
+                            .argv = (char *const *)(uintptr_t)s->argv,
+                            .env = s->env,
+                            .attached = d->attach != NULL,
+                            .tty = d->terminal.tty,
+                            .rows = d->terminal.rows,
+                            .cols = d->terminal.cols,
+                            .hostname = hostname,
+                            .uid = d->agent->rootless ? getuid() : d->uid,
+                            .userns_fd = d->userns_fd,
+                            .slug_fd = s->slug_fd};
+    int r = dyno_limits(d, &spec.limits, e);
+
+    /* A host name's labels have at most 63 characters and no '_'. */
+    (void)snprintf(hostname, sizeof(hostname), "%.50s-%u", d->name.type, d->name.num);
+    for (char *p = hostname; *p; p++)
+        if (*p == '_')
+            *p = '-';
+    return r < 0 ? r : run_start(&d->agent->env, &spec, &dyno_run_ops, d, &d->run, e);
+}
+
+int dyno_spawn(struct dyno *d, struct err *e)
+{
+    scoped(start_done) struct start s = {.slug_fd = -1};
+    int r = find_wanted(d, &s, e);
+
+    if (r == 0) {
+        choose_size(d, &s);
+        r = choose_command(d, &s, e);
+    }
+    if (r == 0)
+        r = choose_port(d, &s, e);
+    if (r == 0)
+        r = choose_user(d, e);
+    if (r == 0)
+        r = open_slug(d, &s, e);
+    if (r == 0)
+        r = make_env(d, &s, e);
+    if (r == 0) {
+        s.record = make_record(d, &s);
+        r = s.record ? start_run(d, &s, e) : err_set(e, ENOMEM, "start a dyno");
+    }
+    return r;
+}
+
+/* --- Adoption
+ * --------------------------------------------------------------------------------------------- */
+
+static int name_from_record(const json_t *record, struct dyno_name *ret, struct err *e)
+{
+    char text[DYNO_TEXT_MAX + 64];
+
+    (void)snprintf(text, sizeof(text), "%.80s/%.80s.%lld", json_str(record, "app", ""),
+                   json_str(record, "type", ""), (long long)json_int(record, "num", 0));
+    if (dyno_name_parse(text, ret) < 0)
+        return err_say(e, EBADMSG, "a trace names no dyno");
+    return 0;
+}
+
+static void take_record(struct dyno *d, const struct run_trace *trace)
+{
+    const json_t *record = json_object_get(trace->record, "record");
+    const json_t *end = json_object_get(trace->record, "end");
+    struct agent *a = d->agent;
+
+    d->generation = (uint64_t)json_int(record, "generation", 0);
+    d->release = (unsigned)json_int(record, "release", 0);
+    d->oneoff = json_bool(record, "oneoff", false);
+    d->port = (unsigned)json_int(record, "port", 0);
+    d->port_given = json_bool(record, "port_given", false);
+    (void)snprintf(d->size, sizeof(d->size), "%s", json_str(record, "size", ""));
+    free(d->command);
+    d->command = strdup(json_str(record, "command", ""));
+    d->crashes.crashes = (unsigned)json_int(end ? end : record, "crashes", 0);
+    d->restarts = (unsigned)json_int(end ? end : record, "restarts", 0);
+    d->uid = (uid_t)json_int(record, "uid", 0);
+    if (d->uid && !slots_take(&a->uids, d->uid) &&
+        (d->uid < a->uids.first || d->uid > a->uids.last))
+        d->uid = 0; /* of an older configuration's range: not ours to give back */
+    if (d->port && !d->port_given)
+        (void)slots_take(&a->ports, d->port);
+    if (end && !d->last_exit)
+        d->last_exit = json_incref(json_object_get(end, "exit"));
+}
+
+int dyno_adopt(struct agent *a, const struct run_trace *trace, struct dyno **ret, struct err *e)
+{
+    const json_t *record = json_object_get(trace->record, "record");
+    struct want want = {0};
+    struct app nobody = {0};
+    struct dyno *d = NULL;
+    int r = name_from_record(record, &want.name, e);
+
+    if (r < 0)
+        return r;
+    if (agent_find_dyno(a, &want.name))
+        return err_say(e, EEXIST, "two traces of one dyno");
+    want.app = &nobody;
+    r = dyno_new(a, &want, &d, e);
+    if (r < 0)
+        return r;
+    take_record(d, trace);
+    if (trace->recorded) { /* it crashed, and waits for its restart */
+        d->state = DYNO_CRASHED;
+        (void)snprintf(d->tomb, sizeof(d->tomb), "%s", trace->id);
+    } else {
+        d->state = DYNO_STARTING;
+        d->adopted = true;
+        r = run_adopt(&a->env, trace, &want.name, &dyno_run_ops, d, &d->run, e);
+        if (r < 0) {
+            dyno_free(d);
+            return r;
+        }
+    }
+    *ret = d;
+    return 0;
+}

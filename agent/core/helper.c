@@ -1,0 +1,114 @@
+#include "core/helper.h"
+
+#include "base/fdio.h"
+#include "base/scoped.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <sched.h>
+#include <stdint.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <linux/sched.h>
+
+#define HELPER_FDS 5
+
+/* In the child. Descriptors first move above the fixed places, so that none is overwritten. */
+static int arrange_fds(int sock, const struct helper *h)
+{
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    int want[HELPER_FDS] = {sock, null, STDERR_FILENO, h->fd3, h->fd4};
+
+    for (int i = 0; i < HELPER_FDS; i++)
+        if (want[i] >= 0 && (want[i] = fcntl(want[i], F_DUPFD_CLOEXEC, HELPER_FDS)) < 0)
+            return -errno;
+    for (int i = 0; i < HELPER_FDS; i++) {
+        if (want[i] < 0)
+            (void)close(i); /* may be closed already */
+        else if (dup2(want[i], i) < 0)
+            return -errno;
+    }
+    return close_range(HELPER_FDS, ~0u, 0) < 0 ? -errno : 0;
+}
+
+static int become(uid_t uid)
+{
+    if (uid == (uid_t)-1)
+        return 0;
+    if (setgroups(0, NULL) < 0 || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0)
+        return -errno;
+    return 0;
+}
+
+static void child(int sock, const struct helper *h)
+{
+    static char *const env[] = {"PATH=/usr/local/bin:/usr/bin:/bin", NULL};
+    sigset_t none;
+
+    (void)sigemptyset(&none); /* cannot fail */
+    (void)setsid();           /* a terminal's Ctrl-C is for dynod to handle */
+    if (sigprocmask(SIG_SETMASK, &none, NULL) < 0 || become(h->uid) < 0 || arrange_fds(sock, h) < 0)
+        _exit(126);
+    (void)signal(SIGPIPE, SIG_DFL);
+    execve(h->path, h->argv, env);
+    _exit(127);
+}
+
+int helper_spawn(const struct helper *h, int *ret_sock, int *ret_pidfd, struct err *e)
+{
+    int sv[2], pidfd = -1;
+
+    if (access(h->path, X_OK) < 0)
+        return err_set(e, errno, "find the program %s", h->path);
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
+        return err_set(e, errno, "make a socket pair");
+    scoped_fd ours = sv[0];
+    scoped_fd theirs = sv[1];
+    struct clone_args args = {
+        .flags = CLONE_PIDFD, .pidfd = (uint64_t)(uintptr_t)&pidfd, .exit_signal = SIGCHLD};
+    long pid = syscall(SYS_clone3, &args, sizeof(args));
+    if (pid < 0)
+        return err_set(e, errno, "start %s", h->path);
+    if (pid == 0)
+        child(theirs, h);
+    *ret_sock = TAKE_FD(ours);
+    *ret_pidfd = pidfd;
+    return 0;
+}
+
+/* sd-event has reaped it; the source goes with this. */
+static int on_disposed(sd_event_source *s, const siginfo_t *info, void *userdata)
+{
+    (void)info;
+    (void)userdata;
+    sd_event_source_unref(s);
+    return 0;
+}
+
+void helper_dispose(sd_event *loop, int pidfd)
+{
+    sd_event_source *s = NULL;
+
+    (void)pidfd_send_signal(pidfd, SIGKILL, NULL, 0); /* it may have ended already */
+    if (sd_event_add_child_pidfd(loop, &s, pidfd, WEXITED, on_disposed, NULL) < 0 ||
+        sd_event_source_set_child_pidfd_own(s, true) < 0)
+        close(pidfd); /* reaped already: nothing to wait for */
+}
+
+void helper_reap(int pidfd, char *out, size_t cap)
+{
+    siginfo_t info = {0};
+
+    if (waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG) < 0 || info.si_pid == 0)
+        (void)snprintf(out, cap, "still there");
+    else if (info.si_code == CLD_EXITED)
+        (void)snprintf(out, cap, "exited with status %d", info.si_status);
+    else
+        (void)snprintf(out, cap, "killed by SIG%s", sigabbrev_np(info.si_status));
+}

@@ -1,0 +1,30 @@
+/* helper.h - starting the agent's helper programs with as little as they need. */
+#ifndef CORE_HELPER_H
+#define CORE_HELPER_H
+
+#include "base/err.h"
+
+#include <sys/types.h>
+#include <systemd/sd-event.h>
+
+struct helper {
+    const char *path;
+    char *const *argv; /* NULL-terminated */
+    uid_t uid;         /* become this user; (uid_t)-1: stay (rootless) */
+    int fd3;           /* becomes its fd 3; -1: none. Borrowed */
+    int fd4;           /* fd 4 */
+};
+
+/* Starts it: fd 0 a socketpair whose other end is *ret_sock (the caller's), fd 1 /dev/null, fd 2
+ * ours, nothing else open but fd3 and fd4; an empty environment but PATH; its own session.
+ * *ret_pidfd is the caller's too. */
+int helper_spawn(const struct helper *h, int *ret_sock, int *ret_pidfd, struct err *e);
+
+/* Kills the child behind PIDFD (taken) if it still runs, and has the loop reap it. */
+void helper_dispose(sd_event *loop, int pidfd);
+
+/* Reaps the child behind PIDFD if it has ended: words for a log, "exited with status 1", into OUT.
+ */
+void helper_reap(int pidfd, char *out, size_t cap);
+
+#endif

@@ -1,0 +1,30 @@
+/* initlink.h - the connection to one dyno-init (isolate/initproto.h), in the loop. */
+#ifndef CORE_INITLINK_H
+#define CORE_INITLINK_H
+
+#include "base/err.h"
+#include "isolate/initproto.h"
+
+#include <stddef.h>
+#include <sys/types.h>
+#include <systemd/sd-event.h>
+
+struct initlink;
+struct initlink_ops {
+    /* PID: the host pid of dyno-init as the kernel vouches for it (SCM_CREDENTIALS). FD: the
+     * descriptor that came along, taken by the callee, or -1. */
+    void (*on_event)(void *userdata, const struct init_event *event, pid_t pid, int fd);
+    /* The connection is gone: dyno-init died, or a newer agent took over. The link may be freed in
+     * it. */
+    void (*on_close)(void *userdata);
+};
+
+/* Takes SOCK. */
+int initlink_new(sd_event *loop, int sock, const struct initlink_ops *ops, void *userdata,
+                 struct initlink **ret, struct err *e);
+void initlink_freep(struct initlink **l);
+/* Sends one request; FDS are borrowed. -EAGAIN: dyno-init does not read. */
+int initlink_send(struct initlink *l, const struct init_request *request, const int *fds,
+                  size_t n_fds);
+
+#endif

@@ -1,0 +1,20 @@
+/* ready.h - is a port being listened on, and by whom: sock_diag(7), without connecting to it. */
+#ifndef CORE_READY_H
+#define CORE_READY_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+/* A netlink socket for port_listened() in this network namespace; the caller's. */
+int ready_open(int *ret_fd, struct err *e);
+
+/* True when a TCP socket that UID made listens on PORT at an address that loopback reaches, or,
+ * with THOROUGH, at any address. */
+bool port_listened(int diag_fd, unsigned port, uid_t uid, bool thorough);
+
+/* True when nothing holds PORT on any address: it can be bound. */
+bool port_free(unsigned port);
+
+#endif

@@ -1,0 +1,297 @@
+/* run.c - making and starting a run, and the small questions about one. */
+#include "core/run_priv.h"
+
+#include "base/clock.h"
+#include "base/loop.h"
+#include "base/scoped.h"
+#include "core/sweeper.h"
+#include "isolate/launch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+void attach_fds_close(struct run_attach_fds *fds)
+{
+    for (int i = 0; i < 3; i++)
+        fd_closep(&fds->fds[i]);
+}
+
+int run_new(struct run_env *env, const char *id, const struct dyno_name *name,
+            const struct run_ops *ops, void *owner, struct run **ret, struct err *e)
+{
+    struct run *r = calloc(1, sizeof(*r));
+
+    if (!r)
+        return err_set(e, ENOMEM, "make a run");
+    *r = (struct run){.env = env,
+                      .ops = ops,
+                      .owner = owner,
+                      .name = *name,
+                      .dirfd = -1,
+                      .pidfd = -1,
+                      .report_fd = -1,
+                      .attach = {.fds = {-1, -1, -1}},
+                      .next_token = 1};
+    (void)snprintf(r->id, sizeof(r->id), "%s", id);
+    *ret = r;
+    return 0;
+}
+
+void run_freep(struct run **rp)
+{
+    struct run *r = *rp;
+
+    if (!r)
+        return;
+    run_execs_fail(r);
+    initlink_freep(&r->link);
+    sd_event_source_disable_unref(r->on_report);
+    sd_event_source_disable_unref(r->on_pidfd);
+    sd_event_source_disable_unref(r->on_oom);
+    sd_event_source_disable_unref(r->timer);
+    fd_closep(&r->report_fd);
+    fd_closep(&r->pidfd);
+    fd_closep(&r->dirfd);
+    attach_fds_close(&r->attach);
+    cgroup_freep(&r->cgroup);
+    json_decref(r->record);
+    free(r);
+    *rp = NULL;
+}
+
+/* --- Start
+ * ------------------------------------------------------------------------------------------------
+ */
+
+/* Everything one start opens; closed on every way out. */
+struct start_fds {
+    int log[2], ctl[2], listen, exit, launch, scratch, stdio[3];
+};
+
+static void start_fds_done(struct start_fds *f)
+{
+    int *all[] = {&f->log[0], &f->log[1],  &f->ctl[0],   &f->ctl[1],   &f->listen,  &f->exit,
+                  &f->launch, &f->scratch, &f->stdio[0], &f->stdio[1], &f->stdio[2]};
+
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+        fd_closep(all[i]);
+}
+
+static int write_record(struct run *r, struct err *e)
+{
+    scoped_free char *text = json_dumps(r->record, JSON_COMPACT);
+
+    if (!text)
+        return err_set(e, ENOMEM, "write " RUN_RECORD);
+    return file_write_atomic(r->dirfd, RUN_RECORD, text, strlen(text), 0600, e);
+}
+
+/* The run's directory with all that must be there before anything runs. */
+static int make_dir(struct run *r, const struct run_spec *spec, struct start_fds *f, struct err *e)
+{
+    char path[512];
+
+    if (mkdirat(r->env->run_dirfd, r->id, 0700) < 0)
+        return err_set(e, errno, "make the directory of %s", r->id);
+    r->dirfd = openat(r->env->run_dirfd, r->id, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (r->dirfd < 0)
+        return err_set(e, errno, "open the directory of %s", r->id);
+    r->record = json_pack("{s:i,s:s,s:O}", "v", 1, "id", r->id, "record", spec->record);
+    int ret = r->record ? write_record(r, e) : err_set(e, ENOMEM, "write " RUN_RECORD);
+    if (ret < 0)
+        return ret;
+    (void)snprintf(path, sizeof(path), "%s/run/%s/" RUN_SOCKET, r->env->runtime_dir, r->id);
+    ret = unix_listen(path, SOCK_SEQPACKET, 0600, &f->listen, e);
+    if (ret < 0)
+        return ret;
+    f->exit = openat(r->dirfd, RUN_EXIT, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    return f->exit < 0 ? err_set(e, errno, "make the exit record") : 0;
+}
+
+static int make_channels(struct run *r, const struct run_spec *spec, struct start_fds *f,
+                         struct err *e)
+{
+    struct launch launch = {.argv = spec->argv,
+                            .env = spec->env,
+                            .tty = spec->tty,
+                            .rows = spec->rows,
+                            .cols = spec->cols};
+
+    if (pipe2(f->log, O_CLOEXEC) < 0)
+        return err_set(e, errno, "make the log pipe");
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, f->ctl) < 0)
+        return err_set(e, errno, "make the socket pair for dyno-init");
+    r->attached = spec->attached;
+    r->attach.tty = spec->tty;
+    if (spec->attached && !spec->tty) {
+        int ret = run_pipes(f->stdio, r->attach.fds, e);
+
+        if (ret < 0)
+            return ret;
+    }
+    return launch_memfd(&launch, &f->launch, e);
+}
+
+static int spawn(struct run *r, const struct run_spec *spec, struct start_fds *f, struct err *e)
+{
+    struct spawned child;
+    struct plan plan = {.hostname = spec->hostname,
+                        .uid = spec->uid,
+                        .gid = (gid_t)spec->uid,
+                        .userns_fd = spec->userns_fd,
+                        .slug_fd = spec->slug_fd,
+                        .scratch_fd = f->scratch,
+                        .cgroup = r->cgroup,
+                        .limits = spec->limits,
+                        .stdio = {f->stdio[0], f->stdio[1], f->stdio[2]},
+                        .log_read = f->log[0],
+                        .log_write = f->log[1],
+                        .ctl_fd = f->ctl[1],
+                        .listen_fd = f->listen,
+                        .record_fd = f->exit,
+                        .launch_fd = f->launch};
+    int ret = sandbox_spawn(r->env->sandbox, &plan, &child, e);
+
+    if (ret < 0)
+        return ret;
+    r->pid = child.pid;
+    r->pidfd = child.pidfd;
+    r->report_fd = child.report_fd;
+    return 0;
+}
+
+/* Nothing of it may be left: it never ran. */
+static void undo(struct run *r)
+{
+    struct err ignored = ERR_INIT;
+
+    if (r->cgroup)
+        (void)cgroup_remove(r->cgroup,
+                            &ignored); /* the next agent's sweep finds what this misses */
+    (void)sweeper_take(r->env->sweeper, r->env->scratch_dirfd, r->id, &ignored);
+    (void)tree_remove(r->env->run_dirfd, r->id, &ignored);
+}
+
+static int start_steps(struct run *r, const struct run_spec *spec, struct start_fds *f,
+                       struct err *e)
+{
+    char dyno[DYNO_TEXT_MAX];
+    int ret = make_dir(r, spec, f, e);
+
+    if (ret == 0)
+        ret = make_channels(r, spec, f, e);
+    if (ret == 0)
+        ret = sandbox_scratch(r->env->sandbox, r->env->scratch_dirfd, r->id, spec->uid,
+                              (gid_t)spec->uid, &f->scratch, e);
+    if (ret == 0)
+        ret = cgroup_create(r->env->cgroups, r->id, &spec->limits, &r->cgroup, e);
+    if (ret == 0)
+        ret = spawn(r, spec, f, e);
+    if (ret < 0)
+        return ret;
+    /* From here on there is a child: failures are told by its end, not by this call. */
+    struct err late = ERR_INIT;
+    if (run_watch_process(r, &late) < 0 || run_watch_link(r, TAKE_FD(f->ctl[0]), &late) < 0) {
+        r->failed = late;
+        run_kill(r);
+    }
+    run_watch_oom(r);
+    logger_pipe(r->env->logger, dyno_name_text(&r->name, dyno), r->id, TAKE_FD(f->log[0]));
+    return 0;
+}
+
+int run_start(struct run_env *env, const struct run_spec *spec, const struct run_ops *ops,
+              void *owner, struct run **ret, struct err *e)
+{
+    struct start_fds fds = {{-1, -1}, {-1, -1}, -1, -1, -1, -1, {-1, -1, -1}};
+    char id[RUN_ID_MAX];
+    struct run *r;
+
+    (void)snprintf(id, sizeof(id), "%s.%s.%u.%08" PRIx32, spec->name.app, spec->name.type,
+                   spec->name.num, (uint32_t)random_u64());
+    int rc = run_new(env, id, &spec->name, ops, owner, &r, e);
+    if (rc < 0)
+        return rc;
+    rc = start_steps(r, spec, &fds, e);
+    start_fds_done(&fds);
+    if (rc < 0) {
+        undo(r);
+        run_freep(&r);
+        return rc;
+    }
+    *ret = r;
+    return 0;
+}
+
+/* --- Questions
+ * -------------------------------------------------------------------------------------------- */
+
+const char *run_id(const struct run *r)
+{
+    return r->id;
+}
+
+bool run_started(const struct run *r)
+{
+    return r->started;
+}
+
+bool run_ended(const struct run *r)
+{
+    return r->ended;
+}
+
+uint64_t run_started_boot(const struct run *r)
+{
+    return r->started_boot;
+}
+
+uint64_t run_ended_boot(const struct run *r)
+{
+    return r->ended_boot;
+}
+
+bool run_status(const struct run *r, int *ret_wait_status, int *ret_errno)
+{
+    *ret_wait_status = r->status;
+    *ret_errno = r->start_errno;
+    return r->status_known;
+}
+
+pid_t run_pid(const struct run *r)
+{
+    return r->pid;
+}
+
+int run_usage(const struct run *r, struct cgroup_usage *ret, struct err *e)
+{
+    if (!r->cgroup)
+        return err_say(e, ENOENT, "no cgroup");
+    return cgroup_usage(r->cgroup, ret, e);
+}
+
+int run_set_limits(struct run *r, const struct limits *limits, struct err *e)
+{
+    if (!r->cgroup)
+        return err_say(e, ENOENT, "no cgroup");
+    return cgroup_set_limits(r->cgroup, limits, e);
+}
+
+void run_hand_over(struct run *r, const struct run_ops *ops, void *owner)
+{
+    r->ops = ops;
+    r->owner = owner;
+}
+
+int run_record_end(struct run *r, const json_t *fields, struct err *e)
+{
+    if (json_object_set(r->record, "end", (json_t *)(uintptr_t)fields) < 0)
+        return err_set(e, ENOMEM, "record the end of %s", r->id);
+    return write_record(r, e);
+}

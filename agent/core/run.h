@@ -1,0 +1,150 @@
+/* run.h - one incarnation of a dyno: from the making of its sandbox to the removal of its last
+ * trace. A dyno that restarts is one dyno and several runs; the end of one run is cleaned up while
+ * the next starts.
+ *
+ * RUNTIME/run/ID/ holds what survives the agent: run.json (who this is; at the end, how it ended),
+ * init.sock (where dyno-init listens), exit (dyno-init's record). RUN/ID is also the name of the
+ * cgroup, of the scratch directory and of the log spool. */
+#ifndef CORE_RUN_H
+#define CORE_RUN_H
+
+#include "base/err.h"
+#include "base/name.h"
+#include "core/logger.h"
+#include "isolate/cgroup.h"
+#include "isolate/sandbox.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#define RUN_ID_MAX 160
+
+/* What all runs share; lives as long as the agent. */
+struct run_env {
+    sd_event *loop;
+    struct sandbox *sandbox;
+    struct cgroup_tree *cgroups;
+    struct logger *logger;
+    bool rootless;
+    char runtime_dir[256];
+    int run_dirfd;     /* RUNTIME/run */
+    int scratch_dirfd; /* STATE/scratch */
+    struct sweeper *sweeper;
+};
+
+/* How a command that somebody is attached to is connected. */
+struct run_attach_fds {
+    int fds[3]; /* TTY: [0] the master; else the agent's ends of stdin, stdout, stderr; -1: none */
+    bool tty;
+};
+
+struct run;
+
+/* Called from the loop, never from inside run_start() or run_adopt(). */
+struct run_ops {
+    /* The command was executed. FDS is NULL unless the run is attached; taken by the callee. */
+    void (*started)(void *owner, struct run *r, struct run_attach_fds *fds);
+    /* A step of the start failed, nothing runs. */
+    void (*failed)(void *owner, struct run *r, const struct err *why);
+    /* Every process is gone (status as run_status()). After this only `gone` comes. */
+    void (*ended)(void *owner, struct run *r);
+    /* The kernel killed a process of it for memory. */
+    void (*oom)(void *owner, struct run *r);
+    /* No trace is left but run.json: run_free() it. */
+    void (*gone)(void *owner, struct run *r);
+    /* An exec in it (run_exec): started (FDS as above, or WHY) and ended. */
+    void (*exec_started)(void *owner, struct run *r, uint32_t token, struct run_attach_fds *fds,
+                         const struct err *why);
+    void (*exec_ended)(void *owner, struct run *r, uint32_t token, int wait_status);
+};
+
+/* What a start needs to know. Strings are copied. */
+struct run_spec {
+    struct dyno_name name;
+    const json_t
+        *record; /* goes into run.json as it is: whatever the owner wants back at adoption */
+    char *const *argv;
+    char *const *env;
+    bool attached;
+    bool tty;
+    uint16_t rows, cols;
+    const char *hostname;
+    uid_t uid;
+    int userns_fd; /* borrowed; -1: rootless */
+    int slug_fd;   /* borrowed; -1: none */
+    struct limits limits;
+};
+
+/* Starts; everything that takes time goes on in the loop. A failure here leaves no trace. */
+int run_start(struct run_env *env, const struct run_spec *spec, const struct run_ops *ops,
+              void *owner, struct run **ret, struct err *e);
+/* Frees it; what still runs goes on running, to be adopted by the next agent. */
+void run_freep(struct run **r);
+
+const char *run_id(const struct run *r);
+bool run_started(const struct run *r); /* the command was executed */
+bool run_ended(const struct run *r);
+uint64_t run_started_boot(const struct run *r); /* 0: not */
+uint64_t run_ended_boot(const struct run *r);
+/* False: dyno-init was lost, nobody knows. *ret_errno: not 0: execve failed with it. */
+bool run_status(const struct run *r, int *ret_wait_status, int *ret_errno);
+pid_t run_pid(const struct run *r); /* of dyno-init, on the host */
+int run_usage(const struct run *r, struct cgroup_usage *ret, struct err *e);
+int run_set_limits(struct run *r, const struct limits *limits, struct err *e);
+/* From now on OPS are called, with OWNER. */
+void run_hand_over(struct run *r, const struct run_ops *ops, void *owner);
+
+/* SIGTERM to every process; from now on the end of the command leaves the others their time. */
+void run_stop(struct run *r, int signo);
+/* A signal to every process. */
+void run_signal(struct run *r, int signo);
+/* SIGKILL to every process; harder each time it has no effect, until it has. */
+void run_kill(struct run *r);
+
+/* Writes FIELDS (borrowed) into run.json's "end": the end has been recorded, a later agent need
+ * not. */
+int run_record_end(struct run *r, const json_t *fields, struct err *e);
+/* Asks dyno-init for the log pipe again and hands it to dynod-logs: a new one has no pipes. */
+void run_reopen_log(struct run *r);
+/* All it wrote is on record. */
+void run_log_eof(struct run *r);
+
+/* One more process in the sandbox; results through exec_started and exec_ended with *ret_token. */
+int run_exec(struct run *r, char *const *argv, char *const *env, bool tty, uint16_t rows,
+             uint16_t cols, uint32_t *ret_token, struct err *e);
+void run_exec_signal(struct run *r, uint32_t token, int signo);
+
+/* --- Adoption: run_adopt.c
+ * ------------------------------------------------------------------------------ */
+
+/* What one directory of RUNTIME/run says. */
+struct run_trace {
+    char id[RUN_ID_MAX];
+    json_t *record; /* run.json: "record", and "end" when its end is recorded */
+    bool recorded;  /* "end" is there: how it ended is on record */
+    bool clean;     /* nothing else of it is left: a tombstone */
+};
+
+/* Reads all traces; unreadable ones are removed with everything of theirs (their cgroup is killed)
+ * and told through ODD(userdata, id, why). *ret: to be freed with run_traces_free(). */
+int run_traces(struct run_env *env, struct run_trace **ret, size_t *ret_n,
+               void (*odd)(void *userdata, const char *id, const char *why), void *userdata,
+               struct err *e);
+void run_traces_free(struct run_trace *traces, size_t n);
+
+/* Takes over what TRACE (not a clean one) left: connects to its dyno-init, or finds out how it
+ * ended. The outcome comes through OPS as for a start (`started` when its command runs, `ended`,
+ * `failed`). */
+int run_adopt(struct run_env *env, const struct run_trace *trace, const struct dyno_name *name,
+              const struct run_ops *ops, void *owner, struct run **ret, struct err *e);
+
+/* Removes a tombstone's directory. */
+void run_trace_remove(struct run_env *env, const char *id);
+
+/* Kills and removes the cgroups and scratch directories that no trace names: what a death between
+ * two instructions left. KEEP: sorted ids. */
+void run_sweep(struct run_env *env, const struct run_trace *traces, size_t n);
+
+#endif

@@ -1,0 +1,383 @@
+/* run_life.c - what happens to a run between its start and its last trace. */
+#include "core/run_priv.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/loop.h"
+#include "base/scoped.h"
+#include "core/sweeper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+
+#define KILL_PAUSE_FIRST                                                                           \
+    (500 * USEC_PER_MSEC) /* SIGKILL through dyno-init had no effect: next means */
+#define KILL_PAUSE_MAX   (10 * USEC_PER_SEC)
+#define LOG_EOF_PATIENCE (60 * USEC_PER_SEC) /* for dynod-logs to read what the pipe holds */
+#define CLEANUP_PAUSE    (2 * USEC_PER_MSEC) /* a dying process still counts in its cgroup */
+#define CLEANUP_TRIES    1000
+
+static void run_finish(struct run *r);
+
+void run_request(struct run *r, uint32_t kind, int signo)
+{
+    struct init_request request = {.kind = kind, .signo = signo};
+
+    if (r->link)
+        (void)initlink_send(r->link, &request, NULL, 0); /* a dead dyno-init shows at its pidfd */
+}
+
+/* --- The end
+ * ---------------------------------------------------------------------------------------------- */
+
+bool run_read_exit(struct run *r)
+{
+    scoped_free char *data = NULL;
+    struct err ignored = ERR_INIT;
+    struct init_event event;
+    size_t len;
+
+    if (file_read(r->dirfd, RUN_EXIT, sizeof(event), &data, &len, &ignored) < 0 ||
+        len != sizeof(event))
+        return false;
+    memcpy(&event, data, sizeof(event));
+    if (event.version != INIT_PROTO_VERSION)
+        return false;
+    r->started_boot = event.started_boot_usec;
+    r->start_errno = (int)event.start_errno;
+    if (event.phase == INIT_PHASE_ENDED) {
+        r->status = event.status;
+        r->status_known = true;
+        r->ended_boot = event.ended_boot_usec;
+    }
+    return true;
+}
+
+void run_note_end(struct run *r)
+{
+    if (r->told_ended)
+        return;
+    r->told_ended = true;
+    r->ended = true;
+    r->kill_pause = 0;
+    (void)timer_set(r->env->loop, &r->timer, "run", USEC_NEVER, NULL, NULL);
+    if (!r->ended_boot)
+        r->ended_boot = clock_boot();
+    run_execs_fail(r);
+    attach_fds_close(&r->attach);
+    if (r->failed.errnum)
+        r->ops->failed(r->owner, r, &r->failed);
+    else
+        r->ops->ended(r->owner, r);
+    run_finish(r);
+}
+
+static int on_cleanup(sd_event_source *s, uint64_t usec, void *userdata)
+{
+    (void)s;
+    (void)usec;
+    run_finish(userdata);
+    return 0;
+}
+
+static int on_patience(sd_event_source *s, uint64_t usec, void *userdata)
+{
+    struct run *r = userdata;
+
+    (void)s;
+    (void)usec;
+    log_warn("%s: its log pipe was not read to the end in time", r->id);
+    r->log_eof = true;
+    run_finish(r);
+    return 0;
+}
+
+static void set_timer(struct run *r, const char *name, uint64_t pause, sd_event_time_handler_t fn)
+{
+    /* One timer with one meaning at a time: its handler changes, so it is made anew. */
+    r->timer = sd_event_source_disable_unref(r->timer);
+    if (timer_set(r->env->loop, &r->timer, name, clock_boot() + pause, fn, r) < 0)
+        log_err("%s: no memory for a timer", r->id);
+}
+
+/* Takes away what is left, step by step as far as it can go now; called again when more can. */
+static void run_finish(struct run *r)
+{
+    struct err e = ERR_INIT;
+
+    if (!r->ended || r->gone)
+        return;
+    if (!r->log_eof) {
+        if (!r->timer || sd_event_source_get_enabled(r->timer, NULL) == 0)
+            set_timer(r, "run-log-eof", LOG_EOF_PATIENCE, on_patience);
+        return;
+    }
+    if (r->pidfd >= 0) { /* dyno-init lives until it is told that its dyno's end is on record */
+        if (!r->released)
+            run_request(r, INIT_RELEASE, 0);
+        r->released = true;
+        return;
+    }
+    if (r->cgroup && cgroup_remove(r->cgroup, &e) < 0) {
+        if (e.errnum == EBUSY && r->cleanup_tries++ < CLEANUP_TRIES) {
+            (void)cgroup_kill(r->cgroup, &e); /* nothing lives in it by right any more */
+            set_timer(r, "run-cleanup", CLEANUP_PAUSE, on_cleanup);
+            return;
+        }
+        log_warn("%s: %s", r->id, e.text);
+    }
+    if (sweeper_take(r->env->sweeper, r->env->scratch_dirfd, r->id, &e) < 0)
+        log_warn("%s: %s", r->id, e.text);
+    logger_forget_inc(r->env->logger, r->id);
+    (void)unlinkat(r->dirfd, RUN_SOCKET, 0); /* run.json stays: the dyno's last end */
+    (void)unlinkat(r->dirfd, RUN_EXIT, 0);
+    (void)timer_set(r->env->loop, &r->timer, "run", USEC_NEVER, NULL, NULL);
+    r->gone = true;
+    r->ops->gone(r->owner, r);
+}
+
+void run_log_eof(struct run *r)
+{
+    r->log_eof = true;
+    run_finish(r);
+}
+
+void run_reopen_log(struct run *r)
+{
+    if (r->gone || r->log_eof)
+        return;
+    if (r->link)
+        run_request(r, INIT_HELLO, 0); /* its INIT_STATE carries the pipe */
+    else if (r->ended)
+        run_log_eof(r); /* both who held the pipe are dead: nothing is left to read */
+}
+
+/* --- The process
+ * ------------------------------------------------------------------------------------------ */
+
+/* What the child's steps said. True: there is nothing more to hear. */
+static bool read_report(struct run *r)
+{
+    struct err e = ERR_INIT;
+    int rc = r->report_fd >= 0 ? sandbox_report(r->report_fd, &e) : 1;
+
+    if (rc == 0)
+        return false;
+    if (rc < 0 && !r->failed.errnum)
+        r->failed = e;
+    r->on_report = sd_event_source_disable_unref(r->on_report);
+    fd_closep(&r->report_fd);
+    return true;
+}
+
+static int on_report(sd_event_source *s, int fd, uint32_t revents, void *userdata)
+{
+    (void)s;
+    (void)fd;
+    (void)revents;
+    (void)read_report(userdata);
+    return 0;
+}
+
+/* dyno-init (or the child that was to become it) is gone. */
+static int on_pidfd(sd_event_source *s, int fd, uint32_t revents, void *userdata)
+{
+    struct run *r = userdata;
+    siginfo_t info = {0};
+
+    (void)s;
+    (void)fd;
+    (void)revents;
+    (void)waitid(P_PIDFD, (id_t)r->pidfd, &info, WEXITED | WNOHANG); /* ECHILD: an adopted one */
+    (void)read_report(r);
+    r->on_pidfd = sd_event_source_disable_unref(r->on_pidfd);
+    fd_closep(&r->pidfd);
+    initlink_freep(&r->link);
+    if (!r->told_ended && !run_read_exit(r) && !r->started && !r->failed.errnum)
+        (void)err_say(&r->failed, EIO, "the start ended before the command ran");
+    if (r->told_ended)
+        run_finish(r);
+    else
+        run_note_end(r);
+    return 0;
+}
+
+int run_watch_process(struct run *r, struct err *e)
+{
+    int rc = sd_event_add_io(r->env->loop, &r->on_pidfd, r->pidfd, EPOLLIN, on_pidfd, r);
+
+    if (rc >= 0 && r->report_fd >= 0)
+        rc = sd_event_add_io(r->env->loop, &r->on_report, r->report_fd, EPOLLIN, on_report, r);
+    return rc < 0 ? err_set(e, -rc, "watch the process of %s", r->id) : 0;
+}
+
+static int on_oom(sd_event_source *s, int fd, uint32_t revents, void *userdata)
+{
+    struct run *r = userdata;
+    struct cgroup_usage usage = {0};
+    struct err ignored = ERR_INIT;
+    char scrap[4096];
+
+    (void)s;
+    (void)revents;
+    while (read(fd, scrap, sizeof(scrap)) > 0)
+        ; /* eventfd or inotify: only that it came matters */
+    if (!r->ended && cgroup_usage(r->cgroup, &usage, &ignored) == 0 && usage.oom_kills > 0)
+        r->ops->oom(r->owner, r);
+    return 0;
+}
+
+void run_watch_oom(struct run *r)
+{
+    int fd = r->cgroup ? cgroup_oom_fd(r->cgroup) : -1;
+
+    /* Without it an OOM kill still shows in the cgroup's counters at the end. */
+    if (fd >= 0 && sd_event_add_io(r->env->loop, &r->on_oom, fd, EPOLLIN, on_oom, r) < 0)
+        log_warn("%s: OOM kills are not watched: no memory", r->id);
+}
+
+/* --- dyno-init's words
+ * ------------------------------------------------------------------------------------ */
+
+static void on_started(struct run *r, const struct init_event *event, int fd)
+{
+    r->started = true;
+    r->started_boot = event->started_boot_usec;
+    if (r->attached) {
+        struct run_attach_fds fds = r->attach;
+
+        if (fds.tty)
+            fds.fds[0] = TAKE_FD(fd);
+        r->attach.fds[0] = r->attach.fds[1] = r->attach.fds[2] = -1;
+        r->ops->started(r->owner, r, &fds);
+    } else {
+        r->ops->started(r->owner, r, NULL);
+    }
+    fd_closep(&fd);
+}
+
+static void take_end(struct run *r, const struct init_event *event)
+{
+    r->status = event->status;
+    r->status_known = true;
+    r->start_errno = (int)event->start_errno;
+    r->started_boot = event->started_boot_usec;
+    r->ended_boot = event->ended_boot_usec;
+    run_note_end(r);
+}
+
+/* The answer to INIT_HELLO: at adoption, or when dynod-logs needs the pipe again. */
+static void on_state(struct run *r, const struct init_event *event, pid_t pid, int fd)
+{
+    char dyno[DYNO_TEXT_MAX];
+    struct err e = ERR_INIT;
+
+    if (fd >= 0 && !r->log_eof)
+        logger_pipe(r->env->logger, dyno_name_text(&r->name, dyno), r->id, TAKE_FD(fd));
+    fd_closep(&fd);
+    if (r->pidfd < 0) {
+        r->pid = pid;
+        r->pidfd = pidfd_open(pid, 0);
+        if (r->pidfd < 0 || run_watch_process(r, &e) < 0)
+            log_warn("%s: cannot watch dyno-init (pid %d)", r->id, (int)pid);
+        (void)timer_set(r->env->loop, &r->timer, "run", USEC_NEVER, NULL, NULL);
+    }
+    if (event->phase == INIT_PHASE_ENDED)
+        take_end(r, event);
+    else if (event->phase == INIT_PHASE_RUNNING && !r->started)
+        on_started(r, event, -1);
+}
+
+static void on_init_event(void *userdata, const struct init_event *event, pid_t pid, int fd)
+{
+    struct run *r = userdata;
+
+    switch (event->kind) {
+    case INIT_STATE:
+        on_state(r, event, pid, fd);
+        return;
+    case INIT_STARTED:
+        if (!r->started)
+            on_started(r, event, TAKE_FD(fd));
+        break;
+    case INIT_START_FAILED:
+        r->start_errno = event->status;
+        break;
+    case INIT_EXITED:
+        take_end(r, event);
+        break;
+    case INIT_EXEC_STARTED:
+    case INIT_EXEC_FAILED:
+    case INIT_EXEC_EXITED:
+        run_exec_answer(r, event, TAKE_FD(fd));
+        break;
+    default: /* a newer dyno-init's; nothing we wait for */
+        break;
+    }
+    fd_closep(&fd);
+}
+
+static void on_init_close(void *userdata)
+{
+    struct run *r = userdata;
+
+    initlink_freep(&r->link);      /* its pidfd tells the rest */
+    if (r->pidfd < 0 && !r->ended) /* in the middle of an adoption: do not wait for the answer */
+        (void)timer_set(r->env->loop, &r->timer, "run-adopt", 0, NULL, NULL);
+}
+
+int run_watch_link(struct run *r, int sock, struct err *e)
+{
+    static const struct initlink_ops ops = {.on_event = on_init_event, .on_close = on_init_close};
+
+    return initlink_new(r->env->loop, sock, &ops, r, &r->link, e);
+}
+
+/* --- Signals
+ * ---------------------------------------------------------------------------------------------- */
+
+void run_stop(struct run *r, int signo)
+{
+    run_request(r, INIT_STOP, signo);
+}
+
+void run_signal(struct run *r, int signo)
+{
+    run_request(r, INIT_SIGNAL, signo);
+}
+
+static int on_kill(sd_event_source *s, uint64_t usec, void *userdata)
+{
+    (void)s;
+    (void)usec;
+    run_kill(userdata);
+    return 0;
+}
+
+void run_kill(struct run *r)
+{
+    struct err e = ERR_INIT;
+
+    if (r->ended)
+        return;
+    if (r->kill_pause == 0) { /* in one step, and dyno-init stays to tell the status */
+        r->kill_pause = KILL_PAUSE_FIRST;
+        if (r->link && r->report_fd < 0) {
+            run_request(r, INIT_SIGNAL, SIGKILL);
+            set_timer(r, "run-kill", r->kill_pause, on_kill);
+            return;
+        }
+    }
+    /* The end of a PID namespace's first process is the end of all in it. */
+    if (r->pidfd >= 0)
+        (void)pidfd_send_signal(r->pidfd, SIGKILL, NULL, 0);
+    if (r->cgroup && cgroup_kill(r->cgroup, &e) < 0)
+        log_warn("%s: %s", r->id, e.text);
+    r->kill_pause = r->kill_pause * 2 < KILL_PAUSE_MAX ? r->kill_pause * 2 : KILL_PAUSE_MAX;
+    set_timer(r, "run-kill", r->kill_pause, on_kill);
+}

@@ -1,0 +1,73 @@
+/* run_priv.h - the inside of struct run, for run.c (start), run_life.c (what happens to it),
+ * run_exec.c and run_adopt.c only. */
+#ifndef CORE_RUN_PRIV_H
+#define CORE_RUN_PRIV_H
+
+#include "base/fdio.h"
+#include "core/initlink.h"
+#include "core/run.h"
+
+#include <sys/queue.h>
+
+#define RUN_RECORD     "run.json"
+#define RUN_SOCKET     "init.sock"
+#define RUN_EXIT       "exit"
+#define RUN_RECORD_MAX (1u << 20)
+
+/* An exec that dyno-init has not answered yet. */
+struct pending_exec {
+    LIST_ENTRY(pending_exec) link;
+    uint32_t token;
+    struct run_attach_fds fds;
+};
+
+struct run {
+    struct run_env *env;
+    const struct run_ops *ops;
+    void *owner;
+    char id[RUN_ID_MAX];
+    struct dyno_name name;
+    int dirfd;      /* RUNTIME/run/ID */
+    json_t *record; /* the whole of run.json */
+    struct cgroup *cgroup;
+    struct initlink *link;
+    pid_t pid;
+    int pidfd; /* of dyno-init; -1: gone, or not known yet */
+    int report_fd;
+    sd_event_source *on_report, *on_pidfd, *on_oom;
+    sd_event_source *timer; /* "run-kill", "run-cleanup", "run-adopt": one at a time */
+    struct err failed;      /* errnum: the start's failing step */
+    bool attached;
+    struct run_attach_fds attach; /* until `started` */
+    bool started, ended, gone;
+    bool told_ended; /* `ended` or `failed` was called */
+    bool status_known;
+    int status, start_errno;
+    uint64_t started_boot, ended_boot;
+    bool log_eof, released;
+    uint64_t kill_pause; /* of run_kill(): 0: not killing */
+    unsigned cleanup_tries;
+    uint32_t next_token;
+    LIST_HEAD(, pending_exec) execs;
+};
+
+int run_new(struct run_env *env, const char *id, const struct dyno_name *name,
+            const struct run_ops *ops, void *owner, struct run **ret, struct err *e);
+/* Watches the link in SOCK (taken), the process in r->pidfd, the cgroup. */
+int run_watch_link(struct run *r, int sock, struct err *e);
+int run_watch_process(struct run *r, struct err *e);
+void run_watch_oom(struct run *r);
+/* Sends a request without descriptors. */
+void run_request(struct run *r, uint32_t kind, int signo);
+/* Every process is gone, as far as it will ever be known; tells the owner once. */
+void run_note_end(struct run *r);
+/* Takes what the exit record says, if it is there. True: it says that the command was executed. */
+bool run_read_exit(struct run *r);
+/* Three pipes: the command's ends of stdin, stdout, stderr, and ours. What was made before a
+ * failure is in the arrays, for the caller to close. */
+int run_pipes(int theirs[3], int ours[3], struct err *e);
+void attach_fds_close(struct run_attach_fds *fds);
+void run_exec_answer(struct run *r, const struct init_event *event, int fd);
+void run_execs_fail(struct run *r);
+
+#endif
