@@ -23,16 +23,21 @@ struct size {
 };
 
 #define CONFIG_SIZES_MAX 32
+#define CONFIG_FILE_MAX  (1u << 20) /* bytes of one file */
+#define CONFIG_FILES_MAX 1000       /* drop-ins */
+
+/* The first uids of uid_range are for the helpers, the rest for dynos. */
+#define CONFIG_UIDS_RESERVED 16
 
 /* Times are microseconds, sizes bytes. */
 struct config {
     /* [agent] */
     char runtime_dir[256];   /* /run/dynod */
     char state_dir[256];     /* /var/lib/dynod */
-    char api_socket[256];    /* RUNTIME_DIR/api.sock */
+    char api_socket[256];    /* "" until config_check(): RUNTIME_DIR/api.sock */
     char api_group[64];      /* whose members may use it beside root; "": nobody */
     char cgroup_parent[256]; /* "auto" */
-    char program_dir[256];   /* where the helper programs are; default: beside dynod itself */
+    char program_dir[256];   /* of the helper programs; "" until config_check(): beside dynod */
     uid_t uid_first,
         uid_last; /* uid_range: [0] dynod-logs, [1] dynod-fetch and slug owner, [16..] dynos */
     enum log_level log_level;
@@ -64,24 +69,27 @@ struct config {
     size_t n_sizes;
 };
 
-/* The defaults; ROOTLESS: the XDG directories instead of /run and /var/lib. */
+/* The defaults; ROOTLESS: the XDG directories instead of /run and /var/lib. Where XDG_RUNTIME_DIR
+ * is not set that is /tmp/dynod-UID: whoever makes it must check that it is the user's own. */
 int config_defaults(bool rootless, struct config *ret, struct err *e);
 
-/* Reads FILE, then *.conf in FILE.d, over the defaults in *C. REQUIRED: false: a missing FILE is
- * fine. */
+/* Reads FILE, then *.conf in FILE.d, over the defaults in *C, which an error leaves as it was.
+ * REQUIRED: false: a missing FILE is fine (its drop-ins are read nevertheless). */
 int config_read(struct config *c, const char *file, bool required, struct err *e);
 
-/* One "section.key=value", as `dynod -o` takes them; messages say "-o". */
+/* One "section.key=value" or "size.NAME.key=value", as `dynod -o` takes them; messages say "-o". */
 int config_set(struct config *c, const char *assignment, struct err *e);
 
-/* Checks what only the whole shows: ranges that do not overlap, default_size exists, room for
- * dynos_max in the uid and port ranges. */
-int config_check(const struct config *c, struct err *e);
+/* Last of all: fills in api_socket and program_dir where they are still empty, and checks what only
+ * the whole shows: default_size exists, room for dynos_max in the uid and port ranges, limits that
+ * contradict each other. */
+int config_check(struct config *c, struct err *e);
 
 const struct size *config_size(const struct config *c, const char *name); /* NULL: unknown */
 
-/* Every key with its value as the shipped file would have it, for `dynod --dump-config` and for the
- * test that compares it with packaging/dynod.conf and the man page. To be freed. */
+/* Every key with its value, in the form of the shipped file ("[section]", "key = value"), for
+ * `dynod --dump-config` and for the test that compares it with packaging/dynod.conf and the man
+ * page. To be freed. */
 char *config_text(const struct config *c);
 
 #endif
