@@ -45,8 +45,9 @@ struct init_launch {
     uint16_t rows, cols;
     uint32_t reserved[2];
 };
-#define INIT_TTY 1u /* give the command a PTY of the dyno's own /dev/pts as controlling terminal   \
-                     */
+#define INIT_TTY                                                                                   \
+    1u /* give the command a PTY of the dyno's own /dev/pts as controlling terminal                \
+        */
 
 enum init_request_kind {
     INIT_HELLO = 1,  /* answered by INIT_STATE; makes this connection the current one */

@@ -1,0 +1,133 @@
+/* sandbox.c - what one agent sets up once. */
+#include "isolate/sandbox.h"
+
+#include "base/fdio.h"
+#include "base/scoped.h"
+#include "isolate/kernel.h"
+#include "isolate/sandbox_impl.h"
+#include "isolate/seccomp.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+void sandbox_freep(struct sandbox **s)
+{
+    if (!*s)
+        return;
+    fd_closep(&(*s)->template_ns);
+    fd_closep(&(*s)->init_fd);
+    fd_closep(&(*s)->null_fd);
+    free((*s)->filter.filter);
+    free(*s);
+    *s = NULL;
+}
+
+bool sandbox_has_bash(const struct sandbox *s)
+{
+    return s->has_bash;
+}
+
+/* Of /proc, as proc(5) has it: what could be written to the host's harm is read-only, and what
+ * tells of the host's memory, keys or kernel is empty. Most of it is root's anyway, and a dyno is
+ * not root; this holds if a kernel gets such a mode wrong. */
+static void find_masks(struct sandbox *s)
+{
+    static const struct mask known[] = {
+        {"/proc/sys", true},           {"/proc/irq", true},
+        {"/proc/bus", true},           {"/proc/fs", true},
+        {"/proc/sysrq-trigger", true}, {"/proc/acpi", true},
+        {"/proc/mtrr", true},          {"/proc/kcore", false},
+        {"/proc/kmsg", false},         {"/proc/keys", false},
+        {"/proc/key-users", false},    {"/proc/timer_list", false},
+        {"/proc/timer_stats", false},  {"/proc/latency_stats", false},
+        {"/proc/sched_debug", false},  {"/proc/config.gz", false},
+    };
+
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+        if (access(known[i].path, F_OK) == 0)
+            s->masks[s->n_masks++] = known[i];
+}
+
+static int check_config(const struct sandbox_config *c, struct err *e)
+{
+    if (c->slug_owner == 0 || c->slug_owner == (uid_t)-1)
+        return err_say(e, EINVAL, "a dyno's inner user cannot be %u", c->slug_owner);
+    if (strcmp(c->stack, "host") != 0 && c->stack[0] != '/') {
+        (void)err_say(e, EINVAL, "stack %s: not \"host\" or an absolute path", c->stack);
+        return err_blame(e, FAULT_OPERATOR);
+    }
+    if (c->rootless != (geteuid() != 0))
+        return err_say(e, EINVAL, "rootless is for ordinary users, and only for them");
+    return 0;
+}
+
+static int open_programs(struct sandbox *s, const char *init_path, struct err *e)
+{
+    struct stat st;
+
+    s->init_fd = open(init_path, O_PATH | O_CLOEXEC);
+    if (s->init_fd < 0)
+        return err_set(e, errno, "open dyno-init at %s", init_path);
+    if (fstat(s->init_fd, &st) < 0)
+        return err_set(e, errno, "stat %s", init_path);
+    if (!S_ISREG(st.st_mode) || !(st.st_mode & S_IXOTH))
+        return err_say(e, EACCES, "%s is not a program that everyone may execute", init_path);
+    s->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    return s->null_fd < 0 ? err_set(e, errno, "open /dev/null") : 0;
+}
+
+int sandbox_open(const struct sandbox_config *config, struct sandbox **ret, struct err *e)
+{
+    scoped(sandbox_freep) struct sandbox *s = calloc(1, sizeof(*s));
+
+    if (!s)
+        return err_set(e, ENOMEM, "open the sandbox");
+    s->template_ns = s->init_fd = s->null_fd = -1;
+    s->rootless = config->rootless;
+    s->inner = config->slug_owner;
+    int r = check_config(config, e);
+    if (r == 0)
+        r = open_programs(s, config->init_path, e);
+    if (r == 0)
+        r = filter_compile(filter_native_arch(), &s->filter, e);
+    if (r == 0)
+        r = rootfs_build(config, &s->template_ns, &s->has_bash, e);
+    if (r < 0)
+        return r;
+    find_masks(s);
+    *ret = TAKE_PTR(s);
+    return 0;
+}
+
+/* One of the three directories of a scratch. */
+static int make_part(int dir, const char *name, mode_t mode, uid_t uid, gid_t gid, struct err *e)
+{
+    if (mkdirat(dir, name, 0700) < 0)
+        return err_set(e, errno, "make the scratch directory %s", name);
+    if (uid != (uid_t)-1 && fchownat(dir, name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0)
+        return err_set(e, errno, "give the scratch directory %s to %u:%u", name, uid, gid);
+    return fchmodat(dir, name, mode, 0) < 0 ? err_set(e, errno, "set the mode of %s", name) : 0;
+}
+
+int sandbox_scratch(const struct sandbox *s, int dirfd, const char *name, uid_t uid, gid_t gid,
+                    int *ret_fd, struct err *e)
+{
+    if (mkdirat(dirfd, name, 0700) < 0)
+        return err_set(e, errno, "make the scratch directory %s", name);
+    scoped_fd fd = openat(dirfd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return err_set(e, errno, "open the scratch directory %s", name);
+    if (s->rootless)
+        uid = (uid_t)-1; /* ours already */
+    int r = make_part(fd, "upper", 0755, uid, gid, e);
+    if (r == 0)
+        r = make_part(fd, "work", 0700, (uid_t)-1, gid, e); /* the overlay's own */
+    if (r == 0)
+        r = make_part(fd, "tmp", 01777, uid, gid, e);
+    if (r < 0)
+        return r;
+    *ret_fd = TAKE_FD(fd);
+    return 0;
+}

@@ -1,0 +1,74 @@
+/* sandbox_impl.h - what the files of the sandbox share; private to isolate/. */
+#ifndef ISOLATE_SANDBOX_IMPL_H
+#define ISOLATE_SANDBOX_IMPL_H
+
+#include "isolate/cgroup_impl.h"
+#include "isolate/sandbox.h"
+
+#include <linux/filter.h>
+#include <stddef.h>
+
+#define MASKS_MAX 24
+
+/* A file or directory of /proc that a dyno gets read-only, or not at all. */
+struct mask {
+    const char *path;
+    bool read_only; /* false: /dev/null is mounted over it */
+};
+
+struct sandbox {
+    bool rootless;
+    bool has_bash;
+    uid_t inner;     /* uid and gid inside every dyno */
+    int template_ns; /* mount namespace with nothing but the root template in it */
+    int init_fd;
+    int null_fd; /* /dev/null */
+    struct sock_fprog filter;
+    struct mask masks[MASKS_MAX]; /* those that this kernel has */
+    size_t n_masks;
+};
+
+/* rootfs.c: builds the root template in a mount namespace of its own and opens that. The calling
+ * process stays where it is. */
+int rootfs_build(const struct sandbox_config *config, int *ret_ns, bool *ret_bash, struct err *e);
+
+/* rootfs_etc.c: fills the empty directory ETC from the stack's /etc (-1: it has none). HOST: only
+ * what is on the list of what apps need; else everything that is not replaced. */
+int rootfs_etc(int etc, int stack_etc, bool host, uid_t inner, struct err *e);
+
+/* plan.c: -EINVAL with the field that is wrong. */
+int plan_check(const struct sandbox *s, const struct plan *plan, struct err *e);
+
+/* userns.c: the one line of an id map. */
+int userns_write_map(const char *dir, uid_t inner, uid_t uid, gid_t gid, struct err *e);
+
+/* What the child works with; everything in it is decided and open before it is cloned. */
+struct start {
+    const struct sandbox *s;
+    const struct plan *plan;
+    struct cgroup_join join;
+    int slug_tree;    /* detached mounts: the slug, mapped to the dyno's ids; -1: none */
+    int scratch_tree; /* what the dyno writes */
+    int proc_tree;    /* made by the child */
+    int report;       /* write end */
+};
+
+/* steps.c: carries out the steps and executes dyno-init. Does not return. */
+_Noreturn void steps_run(struct start *st);
+
+/* steps_mount.c: the steps that build the dyno's view of files. */
+int step_proc(struct start *st, struct err *e);
+int step_namespaces(struct start *st, struct err *e);
+int step_files(struct start *st, struct err *e);
+int step_devices(struct start *st, struct err *e);
+int step_mask_proc(struct start *st, struct err *e);
+
+/* steps_user.c: the steps that give powers away. */
+int step_oom_score(struct start *st, struct err *e);
+int step_user(struct start *st, struct err *e);
+int step_limits(struct start *st, struct err *e);
+int step_capabilities(struct start *st, struct err *e);
+int step_no_new_privs(struct start *st, struct err *e);
+int step_inherited(struct start *st, struct err *e);
+
+#endif

@@ -1,0 +1,146 @@
+/* spawn.c - the parent's side of a start: what only it can prepare, then the clone. */
+#include "base/fdio.h"
+#include "base/scoped.h"
+#include "isolate/kernel.h"
+#include "isolate/sandbox_impl.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+static void start_done(struct start *st)
+{
+    cgroup_join_done(&st->join);
+    fd_closep(&st->slug_tree);
+    fd_closep(&st->scratch_tree);
+    fd_closep(&st->proc_tree);
+    fd_closep(&st->report);
+}
+
+/* A detached mount of the directory FD, which the child attaches in its own namespace: a descriptor
+ * of the agent's mount namespace could not be mounted there. */
+static int detach(int fd, const char *what, const struct k_mount_attr *attr, int *ret,
+                  struct err *e)
+{
+    scoped_fd tree = k_open_tree(fd, "", AT_EMPTY_PATH | K_TREE_CLONE | K_TREE_CLOEXEC);
+
+    if (tree < 0)
+        return err_set(e, errno, "clone the mount of %s", what);
+    if (k_mount_setattr(tree, "", AT_EMPTY_PATH, attr) < 0) {
+        int errnum = errno;
+        struct statfs fs = {0};
+
+        if (!(attr->attr_set & K_ATTR_IDMAP))
+            return err_set(e, errnum, "set the mount attributes of %s", what);
+        (void)fstatfs(fd, &fs); /* only for the text */
+        return err_set(e, errnum,
+                       "the filesystem of %s (type 0x%lx) has no idmapped mounts on this kernel: "
+                       "keep the cache on ext4, xfs or btrfs",
+                       what, (unsigned long)fs.f_type);
+    }
+    *ret = TAKE_FD(tree);
+    return 0;
+}
+
+static int prepare_trees(struct start *st, struct err *e)
+{
+    const struct plan *p = st->plan;
+    struct k_mount_attr scratch = {.attr_set = K_ATTR_NOSUID | K_ATTR_NODEV,
+                                   .propagation = MS_PRIVATE};
+    struct k_mount_attr slug = {.attr_set = K_ATTR_RDONLY | K_ATTR_NOSUID | K_ATTR_NODEV,
+                                .propagation = MS_PRIVATE};
+    int r = detach(p->scratch_fd, "the scratch directory", &scratch, &st->scratch_tree, e);
+
+    if (r < 0 || p->slug_fd < 0)
+        return r;
+    if (!st->s->rootless) {
+        slug.attr_set |= K_ATTR_IDMAP;
+        slug.userns_fd = (uint64_t)p->userns_fd;
+    }
+    return detach(p->slug_fd, "the slug", &slug, &st->slug_tree, e);
+}
+
+static int clone_child(struct start *st, struct spawned *ret, struct err *e)
+{
+    int pidfd = -1;
+    struct clone_args args = {
+        .flags = CLONE_PIDFD | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS,
+        .pidfd = (uint64_t)(uintptr_t)&pidfd,
+        .exit_signal = SIGCHLD,
+    };
+    sigset_t all, old;
+
+    if (st->join.into >= 0) {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = (uint64_t)st->join.into;
+    }
+    /* No handler of the agent's may run in the child. */
+    sigfillset(&all);
+    (void)sigprocmask(SIG_SETMASK, &all, &old);
+    pid_t pid = k_clone3(&args);
+    if (pid == 0)
+        steps_run(st);
+    int errnum = errno;
+    (void)sigprocmask(SIG_SETMASK, &old, NULL);
+    if (pid < 0)
+        return err_set(e, errnum, "clone into new namespaces");
+    ret->pid = pid;
+    ret->pidfd = pidfd;
+    return 0;
+}
+
+int sandbox_spawn(struct sandbox *s, const struct plan *plan, struct spawned *ret, struct err *e)
+{
+    scoped(start_done) struct start st = {.s = s,
+                                          .plan = plan,
+                                          .join = {.into = -1},
+                                          .slug_tree = -1,
+                                          .scratch_tree = -1,
+                                          .proc_tree = -1,
+                                          .report = -1};
+    struct spawned out = {.pidfd = -1};
+    int report[2];
+    int r = plan_check(s, plan, e);
+
+    if (r == 0)
+        r = cgroup_join_prepare(plan->cgroup, &st.join, e);
+    if (r == 0)
+        r = prepare_trees(&st, e);
+    if (r < 0)
+        return r;
+    if (pipe2(report, O_CLOEXEC) < 0)
+        return err_set(e, errno, "pipe");
+    scoped_fd report_read = report[0];
+    st.report = report[1];
+    r = fd_set_nonblock(report_read, true);
+    if (r < 0)
+        return err_set(e, -r, "make the report pipe non-blocking");
+    r = clone_child(&st, &out, e);
+    if (r < 0)
+        return r;
+    out.report_fd = TAKE_FD(report_read);
+    *ret = out;
+    return 0;
+}
+
+int sandbox_report(int report_fd, struct err *e)
+{
+    struct err told;
+    ssize_t n = read(report_fd, &told, sizeof(told));
+
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return 0;
+    if (n < 0)
+        return err_set(e, errno, "read the report of the start");
+    if (n == 0)
+        return 1; /* the descriptor closed itself at execve */
+    if (n != (ssize_t)sizeof(told) || told.errnum <= 0)
+        return err_say(e, EPROTO, "the report of the start is not one");
+    told.text[sizeof(told.text) - 1] = '\0';
+    *e = told;
+    return -e->errnum;
+}

@@ -1,0 +1,121 @@
+/* steps.c - what the child does between clone and execve. No memory is allocated and no lock taken:
+ * it is a copy of an agent that may have threads. */
+#include "base/fdio.h"
+#include "base/scoped.h"
+#include "isolate/initproto.h"
+#include "isolate/kernel.h"
+#include "isolate/sandbox_impl.h"
+#include "isolate/seccomp.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/utsname.h>
+
+#define FD_ASIDE 64 /* above every target: where descriptors wait while the targets fill up */
+
+enum { FD_INIT = INIT_FD_COUNT, FD_REPORT, FD_FIRST_CLOSED };
+
+static int step_cgroups(struct start *st, struct err *e)
+{
+    for (size_t i = 0; i < st->join.n_tasks; i++)
+        if (write(st->join.tasks[i], "0", 1) < 0)
+            return err_set(e, errno, "join");
+    return 0;
+}
+
+static int step_hostname(struct start *st, struct err *e)
+{
+    size_t len = 0;
+
+    while (st->plan->hostname[len] != '\0')
+        len++;
+    return sethostname(st->plan->hostname, len) < 0 ? err_set(e, errno, "sethostname") : 0;
+}
+
+static int step_descriptors(struct start *st, struct err *e)
+{
+    const struct plan *p = st->plan;
+    int from[FD_FIRST_CLOSED] = {
+        [INIT_FD_STDIN] = p->stdio[0] >= 0 ? p->stdio[0] : st->s->null_fd,
+        [INIT_FD_STDOUT] = p->stdio[1] >= 0 ? p->stdio[1] : p->log_write,
+        [INIT_FD_STDERR] = p->stdio[2] >= 0 ? p->stdio[2] : p->log_write,
+        [INIT_FD_CTL] = p->ctl_fd,
+        [INIT_FD_LISTEN] = p->listen_fd,
+        [INIT_FD_RECORD] = p->record_fd,
+        [INIT_FD_LAUNCH] = p->launch_fd,
+        [INIT_FD_LOG] = p->log_read,
+        [FD_INIT] = st->s->init_fd,
+        [FD_REPORT] = st->report,
+    };
+
+    /* Twice, because one's target may be where another still lies. */
+    for (int i = 0; i < FD_FIRST_CLOSED; i++) {
+        from[i] = fcntl(from[i], F_DUPFD_CLOEXEC, FD_ASIDE);
+        if (from[i] < 0)
+            return err_set(e, errno, "set descriptor %d aside", i);
+    }
+    st->report = from[FD_REPORT]; /* reachable at every moment */
+    for (int i = 0; i < FD_FIRST_CLOSED; i++)
+        if (dup3(from[i], i, i < INIT_FD_COUNT ? 0 : O_CLOEXEC) < 0)
+            return err_set(e, errno, "place descriptor %d", i);
+    st->report = FD_REPORT;
+    return k_close_range(FD_FIRST_CLOSED, ~0u) < 0 ? err_set(e, errno, "close the rest") : 0;
+}
+
+static int step_seccomp(struct start *st, struct err *e)
+{
+    int r = filter_load(&st->s->filter);
+
+    return r < 0 ? err_set(e, -r, "load the filter") : 0;
+}
+
+static int step_execute(struct start *st, struct err *e)
+{
+    char name[] = "dyno-init";
+    char *argv[] = {name, NULL}, *envp[] = {NULL};
+
+    (void)st;
+    (void)syscall(SYS_execveat, FD_INIT, "", argv, envp, AT_EMPTY_PATH);
+    return err_set(e, errno, "dyno-init");
+}
+
+/* The order is the sandbox. Each step says what it must come before, or after, and why. */
+static const struct step {
+    const char *name;
+    int (*run)(struct start *st, struct err *e);
+} steps[] = {
+    /* First: all that follows is accounted to the dyno, and the cgroup namespace is rooted here. */
+    {"join the cgroups", step_cgroups},
+    /* In the agent's mount namespace: a user namespace may mount a proc only where one is seen. */
+    {"make /proc", step_proc},
+    /* Then no path leads to the host's files any more. */
+    {"enter the root", step_namespaces},
+    {"mount the files", step_files},
+    {"mount the devices", step_devices},
+    {"mask /proc", step_mask_proc},       /* after it is mounted */
+    {"set the host name", step_hostname}, /* these two while we have the power to */
+    {"reset the OOM score", step_oom_score},
+    {"switch user", step_user}, /* after the mounts, which belong to the outer user namespace */
+    /* In the dyno's user namespace, which is where its processes are counted. */
+    {"set the limits", step_limits},
+    {"drop the capabilities", step_capabilities}, /* after the last that needs one */
+    {"set no-new-privileges", step_no_new_privs}, /* seccomp asks for it */
+    {"reset what is inherited", step_inherited},
+    {"arrange the descriptors", step_descriptors}, /* late: steps use the agent's */
+    {"load the seccomp filter", step_seccomp},     /* last: it forbids the rest */
+    {"execute", step_execute},
+};
+
+_Noreturn void steps_run(struct start *st)
+{
+    struct err e = ERR_INIT;
+
+    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++)
+        if (steps[i].run(st, &e) < 0) {
+            (void)err_wrap(&e, "%s", steps[i].name);
+            break;
+        }
+    /* One write below PIPE_BUF is one piece. The reader gone: nobody to tell. */
+    (void)write(st->report, &e, sizeof(e));
+    _exit(1);
+}

@@ -1,0 +1,150 @@
+/* steps_mount.c - the steps that build what a dyno sees of files. All paths are of the root
+ * template: neither slug nor stack can put a link in their way. */
+#include "base/scoped.h"
+#include "isolate/kernel.h"
+#include "isolate/sandbox_impl.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+
+#define PTYS_MAX      "256"
+#define SHM_INODES    "65536"
+#define SHM_SIZE_NONE "64m" /* of a dyno without a memory limit */
+
+/* Makes the filesystem that FS describes; a detached mount, or -1. */
+static int fs_mount(int fs, unsigned attr)
+{
+    if (k_fsconfig(fs, K_FSCONFIG_CMD_CREATE, NULL, NULL) < 0)
+        return -1;
+    return k_fsmount(fs, attr);
+}
+
+static int set_string(int fs, const char *key, const char *value)
+{
+    return k_fsconfig(fs, K_FSCONFIG_SET_STRING, key, value);
+}
+
+/* A second place for what is mounted or lies at FROM. */
+static int bind(const char *from, const char *to, const struct k_mount_attr *attr, struct err *e)
+{
+    scoped_fd tree = k_open_tree(AT_FDCWD, from, K_TREE_CLONE | K_TREE_CLOEXEC);
+
+    if (tree < 0)
+        return err_set(e, errno, "clone %s", from);
+    if (attr && k_mount_setattr(tree, "", AT_EMPTY_PATH, attr) < 0)
+        return err_set(e, errno, "set the attributes of %s", to);
+    if (k_move_mount(tree, AT_FDCWD, to) < 0)
+        return err_set(e, errno, "mount %s on %s", from, to);
+    return 0;
+}
+
+int step_proc(struct start *st, struct err *e)
+{
+    scoped_fd fs = k_fsopen("proc");
+
+    if (fs < 0)
+        return err_set(e, errno, "fsopen proc");
+    st->proc_tree = fs_mount(fs, K_ATTR_NOSUID | K_ATTR_NODEV | K_ATTR_NOEXEC);
+    return st->proc_tree < 0 ? err_set(e, errno, "make /proc") : 0;
+}
+
+int step_namespaces(struct start *st, struct err *e)
+{
+    if (setns(st->s->template_ns, CLONE_NEWNS) < 0)
+        return err_set(e, errno, "enter the root template");
+    if (unshare(CLONE_NEWNS | CLONE_NEWCGROUP) < 0)
+        return err_set(e, errno, "copy the root template");
+    return 0;
+}
+
+/* Layers by path: by descriptor needs Linux 6.13. Directory renames in the lower layer need
+ * redirect_dir, which root may use. What a dyno writes is gone at its next start, so nothing is
+ * ever synced to the disk (volatile): neither an app's fsync nor the unmount waits for it. */
+static int mount_overlay(const struct start *st, struct err *e)
+{
+    scoped_fd fs = k_fsopen("overlay");
+
+    if (fs < 0)
+        return err_set(e, errno, "fsopen overlay");
+    if (set_string(fs, "lowerdir", "/app") < 0 || set_string(fs, "upperdir", "/tmp/upper") < 0 ||
+        set_string(fs, "workdir", "/tmp/work") < 0 ||
+        k_fsconfig(fs, K_FSCONFIG_SET_FLAG, "volatile", NULL) < 0)
+        return err_set(e, errno, "configure the overlay");
+    if (st->s->rootless ? k_fsconfig(fs, K_FSCONFIG_SET_FLAG, "userxattr", NULL) < 0
+                        : set_string(fs, "redirect_dir", "on") < 0)
+        return err_set(e, errno, "configure the overlay's renames");
+    scoped_fd tree = fs_mount(fs, K_ATTR_NOSUID | K_ATTR_NODEV);
+    if (tree < 0)
+        return err_set(e, errno, "make the overlay of /app");
+    return k_move_mount(tree, AT_FDCWD, "/app") < 0 ? err_set(e, errno, "mount /app") : 0;
+}
+
+/* /tmp first holds the whole scratch directory, where the overlay finds its layers; the scratch's
+ * own tmp then covers that. Nothing in a dyno can uncover it. */
+int step_files(struct start *st, struct err *e)
+{
+    int r;
+
+    if (k_move_mount(st->scratch_tree, AT_FDCWD, "/tmp") < 0)
+        return err_set(e, errno, "mount the scratch directory");
+    if (st->slug_tree < 0) {
+        r = bind("/tmp/upper", "/app", NULL, e);
+    } else {
+        if (k_move_mount(st->slug_tree, AT_FDCWD, "/app") < 0)
+            return err_set(e, errno, "mount the slug");
+        r = mount_overlay(st, e);
+    }
+    if (r == 0)
+        r = bind("/tmp/tmp", "/tmp", NULL, e);
+    if (r == 0 && k_move_mount(st->proc_tree, AT_FDCWD, "/proc") < 0)
+        r = err_set(e, errno, "mount /proc");
+    return r;
+}
+
+static int mount_shm(const struct limits *limits, struct err *e)
+{
+    uint64_t size = limits->memory_quota ? limits->memory_quota : limits->memory_max;
+    char text[24] = SHM_SIZE_NONE;
+    scoped_fd fs = k_fsopen("tmpfs");
+
+    if (size > 0)
+        (void)snprintf(text, sizeof(text), "%" PRIu64, size);
+    if (fs < 0 || set_string(fs, "mode", "1777") < 0 || set_string(fs, "size", text) < 0 ||
+        set_string(fs, "nr_inodes", SHM_INODES) < 0)
+        return err_set(e, errno, "configure /dev/shm");
+    scoped_fd tree = fs_mount(fs, K_ATTR_NOSUID | K_ATTR_NODEV | K_ATTR_NOEXEC);
+    if (tree < 0 || k_move_mount(tree, AT_FDCWD, "/dev/shm") < 0)
+        return err_set(e, errno, "mount /dev/shm");
+    return 0;
+}
+
+int step_devices(struct start *st, struct err *e)
+{
+    scoped_fd fs = k_fsopen("devpts");
+
+    if (fs < 0 || set_string(fs, "ptmxmode", "0666") < 0 || set_string(fs, "mode", "0620") < 0 ||
+        set_string(fs, "max", PTYS_MAX) < 0)
+        return err_set(e, errno, "configure /dev/pts");
+    scoped_fd tree = fs_mount(fs, K_ATTR_NOSUID | K_ATTR_NOEXEC);
+    if (tree < 0 || k_move_mount(tree, AT_FDCWD, "/dev/pts") < 0)
+        return err_set(e, errno, "mount /dev/pts");
+    return mount_shm(&st->plan->limits, e);
+}
+
+int step_mask_proc(struct start *st, struct err *e)
+{
+    static const struct k_mount_attr read_only = {.attr_set = K_ATTR_RDONLY};
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < st->s->n_masks; i++) {
+        const struct mask *m = &st->s->masks[i];
+
+        r = m->read_only ? bind(m->path, m->path, &read_only, e)
+                         : bind("/dev/null", m->path, NULL, e);
+    }
+    return r;
+}
