@@ -1,0 +1,116 @@
+/* help.c - the table of commands, `dyno help` and `dyno version`. */
+#include "cli/cli.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define ENV_HELP  "  -e FILE[,FILE...]    config vars from .env files; later ones win\n"
+#define SIZE_HELP "  --size SIZE          as of the agent's configuration: standard-1x, ...\n"
+#define TTY_HELP                                                                                   \
+    "  -t, -T               force a terminal, or none (default: one when stdin and stdout\n"       \
+    "                       are terminals)\n"
+
+static const struct command commands[] = {
+    {"local", "local [-f PROCFILE] [-e FILE] [-m FORMATION] [-p PORT] [--slug SLUG] [DIR]",
+     "run an app's dynos here, as on the platform",
+     "Starts a private agent, without root, and in it the process types of the app in DIR\n"
+     "(default: this directory). Ends when a dyno ends, or at Ctrl-C; leaves nothing behind.\n\n"
+     "  -f PROCFILE          instead of DIR/Procfile\n"
+     "  -e FILE[,FILE...]    instead of DIR/.env; later ones win\n"
+     "  -m FORMATION         web=2,worker=1 or all=1 (default: one of each)\n"
+     "  -p PORT              the base port (default: PORT in .env, then $PORT, then 5000)\n"
+     "  --slug SLUG          run this slug file instead of a directory\n",
+     cmd_local},
+    {"run",
+     "run [--slug SLUG | --app APP] [-e FILE] [--size SIZE] [-t|-T] [DIR] -- COMMAND [ARG...]",
+     "run one command in a dyno of its own",
+     "With --app in the agent that runs here; otherwise in a private one, in DIR (default: this\n"
+     "directory) or a slug. One word is shell text; several are a program and its arguments.\n"
+     "Exits with the command's status.\n\n"
+     "  --app APP            with the release and config vars of APP\n"
+     "  --slug SLUG          a slug's file or address\n" ENV_HELP SIZE_HELP TTY_HELP,
+     cmd_run},
+    {"start", "start APP --slug URL [--digest sha256:HEX] [-m FORMATION] [-e FILE] [--size SIZE]",
+     "release a slug as an app and start it",
+     "Waits until all dynos are up, or one has crashed.\n\n"
+     "  --slug URL           https://, s3://, swift://, file://, or a path\n"
+     "  --digest sha256:HEX  what its content must be\n"
+     "  -m FORMATION         web=2,worker=1 (default: as the agent decides: one web)\n" ENV_HELP
+         SIZE_HELP "  --no-wait            return as soon as the agent has accepted it\n",
+     cmd_start},
+    {"scale", "scale APP TYPE=N [TYPE=N...]", "change how many dynos run of a process type",
+     "Types that are not named stay as they are.\n", cmd_scale},
+    {"restart", "restart APP[/web.1]", "stop dynos and start them anew",
+     "All of the app, or one.\n", cmd_restart},
+    {"stop", "stop [--forget] APP[/web.1]", "stop dynos until scale, restart or start",
+     "All of the app, or one.\n\n"
+     "  --forget             forget the app's release and formation too\n",
+     cmd_stop},
+    {"ps", "ps [--json] [APP]", "list dynos and how they are",
+     "  --json               as the API has them\n", cmd_ps},
+    {"logs", "logs [-f] [-n N] [--json] [APP[/web.1]]", "show what the dynos wrote",
+     "  -f                   follow\n"
+     "  -n N                 so many of the last lines (default: 100)\n"
+     "  --json               one JSON object a line\n",
+     cmd_logs},
+    {"events", "events [-f] [-n N] [--json]", "show what happened, and whose doing it was",
+     "  -f                   follow\n"
+     "  -n N                 so many of the last ones (default: 50)\n"
+     "  --json               one JSON object a line\n",
+     cmd_events},
+    {"exec", "exec [-t|-T] APP/web.1 -- COMMAND [ARG...]", "run a command inside a running dyno",
+     "One word is shell text; several are a program and its arguments. Exits with the\n"
+     "command's status.\n\n" TTY_HELP,
+     cmd_exec},
+    {"slug", "slug pack DIR -o FILE\n       dyno slug inspect [--json] FILE",
+     "make a slug of a directory, or look into one",
+     "  -o FILE              where to write it; - is stdout\n"
+     "  --json               what was found, as JSON\n",
+     cmd_slug},
+    {"doctor", "doctor [--json]", "what this machine offers, and what each lack costs",
+     "Asks the agent, or looks itself when none runs. Exits 1 when something required lacks.\n",
+     cmd_doctor},
+    {"version", "version", "print the version", "", cmd_version},
+    {"help", "help [COMMAND]", "explain a command", "", cmd_help},
+};
+
+#define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+const struct command *command_find(const char *name)
+{
+    for (size_t i = 0; i < N_COMMANDS; i++)
+        if (!strcmp(commands[i].name, name))
+            return &commands[i];
+    return NULL;
+}
+
+int cmd_version(struct cli *cli, int argc, char **argv)
+{
+    if (argc > 1)
+        return cli_usage(cli, "'%s' is one word too many", argv[1]);
+    if (cli->json)
+        (void)printf("{\"version\":\"%s\"}\n", DYNOD_VERSION);
+    else
+        (void)printf("dyno %s\n", DYNOD_VERSION);
+    return cli_flush(EXIT_OK);
+}
+
+static int list_commands(void)
+{
+    (void)printf("usage: dyno [--socket PATH] COMMAND [ARG...]\n\n");
+    for (size_t i = 0; i < N_COMMANDS; i++)
+        (void)printf("  %-9s %s\n", commands[i].name, commands[i].brief);
+    (void)printf("\n\"dyno help COMMAND\" explains one; dyno(1) all of them.\n");
+    return cli_flush(EXIT_OK);
+}
+
+int cmd_help(struct cli *cli, int argc, char **argv)
+{
+    if (argc < 2)
+        return list_commands();
+    const struct command *c = command_find(argv[1]);
+    if (!c || argc > 2)
+        return cli_usage(cli, "there is no command '%s'", argv[c ? 2 : 1]);
+    (void)printf("usage: dyno %s\n%s%s", c->usage, *c->help ? "\n" : "", c->help);
+    return cli_flush(EXIT_OK);
+}

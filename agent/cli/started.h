@@ -1,0 +1,23 @@
+/* started.h - how far a release is, from what the agent tells of it. Pure. */
+#ifndef CLI_STARTED_H
+#define CLI_STARTED_H
+
+#include "base/str.h"
+
+#include <jansson.h>
+#include <stdint.h>
+
+enum started {
+    STARTED_NOT_YET,
+    STARTED_UP,      /* every dyno of the formation is up, of this release */
+    STARTED_CRASHED, /* at least one has crashed */
+    STARTED_OTHER,   /* another release took its place meanwhile */
+};
+
+/* APP: the answer of GET /v1/apps/APP; DYNOS: of GET /v1/dynos?app=APP. */
+enum started started_look(const json_t *app, const json_t *dynos, int64_t version);
+
+/* Appends what to tell a person: the addresses of web dynos, or what crashed and why. */
+void started_text(const json_t *dynos, enum started what, struct str *out);
+
+#endif
