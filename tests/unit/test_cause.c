@@ -1,0 +1,87 @@
+#include "core/cause.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define EXITED(n) ((n) << 8)
+
+static void expect(struct end_facts facts, const char *name, enum fault fault, int status)
+{
+    struct end_cause cause;
+
+    end_classify(&facts, &cause);
+    assert_string_equal(cause.name, name);
+    assert_int_equal(cause.fault, fault);
+    assert_int_equal(cause.exit_status, status);
+    assert_true(cause.text[0] != '\0');
+}
+
+static void whose_doing(void **state)
+{
+    struct err platform = {ENOMEM, FAULT_PLATFORM, "no memory"};
+    struct err operator_ = {ENOENT, FAULT_OPERATOR, "no such slug"};
+
+    (void)state;
+    expect((struct end_facts){.started = true, .status_known = true, .status = EXITED(1)}, "exited",
+           FAULT_APP, 1);
+    expect((struct end_facts){.started = true, .status_known = true, .status = EXITED(0)}, "exited",
+           FAULT_APP, 0);
+    expect((struct end_facts){.started = true, .status_known = true, .oneoff = true}, "complete",
+           FAULT_NONE, 0);
+    expect((struct end_facts){.started = true, .status_known = true, .status = SIGKILL},
+           "signalled", FAULT_APP, 137);
+    expect(
+        (struct end_facts){
+            .started = true, .status_known = true, .status = SIGTERM, .told_to_stop = true},
+        "stopped", FAULT_OPERATOR, 143);
+    expect((struct end_facts){.started = true}, "init-lost", FAULT_PLATFORM, -1);
+    expect((struct end_facts){.start_errno = ENOENT, .status_known = true, .status = EXITED(127)},
+           "start-failed", FAULT_APP, 127);
+    expect((struct end_facts){.start_errno = EACCES}, "start-failed", FAULT_APP, 126);
+    expect((struct end_facts){.failed = &platform}, "start-failed", FAULT_PLATFORM, -1);
+    expect((struct end_facts){.failed = &operator_}, "start-failed", FAULT_OPERATOR, -1);
+}
+
+/* What was done to it explains the signal that it died of. */
+static void what_we_did_comes_first(void **state)
+{
+    (void)state;
+    expect(
+        (struct end_facts){
+            .started = true, .status_known = true, .status = SIGKILL, .boot_timeout = true},
+        "boot-timeout", FAULT_APP, 137);
+    expect((struct end_facts){.started = true,
+                              .status_known = true,
+                              .status = SIGKILL,
+                              .exit_timeout = true,
+                              .told_to_stop = true},
+           "exit-timeout", FAULT_APP, 137);
+    expect(
+        (struct end_facts){
+            .started = true, .status_known = true, .status = SIGKILL, .oom_kills = 1},
+        "memory", FAULT_APP, 137);
+    expect((struct end_facts){.started = true, .oom_kills = 1}, "memory", FAULT_APP, -1);
+    expect((struct end_facts){.started = true,
+                              .status_known = true,
+                              .status = SIGKILL,
+                              .detached = true,
+                              .oneoff = true},
+           "detached", FAULT_OPERATOR, 137);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(whose_doing),
+        cmocka_unit_test(what_we_did_comes_first),
+    };
+
+    return cmocka_run_group_tests_name("cause", tests, NULL, NULL);
+}

@@ -1,0 +1,89 @@
+#include "core/environ.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static const char *value_of(char **env, const char *name)
+{
+    size_t len = strlen(name);
+
+    for (; *env; env++)
+        if (!strncmp(*env, name, len) && (*env)[len] == '=')
+            return *env + len + 1;
+    return NULL;
+}
+
+static char **make(struct environ_facts *f, json_t *vars, json_t *extra)
+{
+    struct app app = {.name = "hello", .release = {.version = 7, .env = vars}};
+    struct err e = ERR_INIT;
+    char **env = NULL;
+
+    f->app = &app;
+    assert_int_equal(environ_make(f, extra, &env, &e), 0);
+    json_decref(vars);
+    json_decref(extra);
+    return env;
+}
+
+static void defaults(void **state)
+{
+    struct environ_facts f = {.dyno = "web.1", .port = 5000};
+    char **env = make(&f, json_object(), NULL);
+
+    (void)state;
+    assert_string_equal(value_of(env, "HOME"), "/app");
+    assert_string_equal(value_of(env, "PATH"), "/usr/local/bin:/usr/bin:/bin");
+    assert_string_equal(value_of(env, "USER"), "dyno");
+    assert_string_equal(value_of(env, "LOGNAME"), "dyno");
+    assert_string_equal(value_of(env, "SHELL"), "/bin/bash");
+    assert_string_equal(value_of(env, "DYNO"), "web.1");
+    assert_string_equal(value_of(env, "PORT"), "5000");
+    assert_string_equal(value_of(env, "HEROKU_RELEASE_VERSION"), "v7");
+    assert_string_equal(value_of(env, "HEROKU_APP_NAME"), "hello");
+    assert_null(value_of(env, "TERM"));
+    environ_free(env);
+}
+
+static void config_vars_beat_all_but_port_and_dyno(void **state)
+{
+    struct environ_facts f = {.dyno = "web.2", .port = 5001};
+    json_t *vars =
+        json_pack("{s:s,s:s,s:s,s:s}", "PATH", "/mine", "PORT", "1", "DYNO", "x", "A", "1");
+    char **env = make(&f, vars, json_pack("{s:s}", "A", "2"));
+
+    (void)state;
+    assert_string_equal(value_of(env, "PATH"), "/mine");
+    assert_string_equal(value_of(env, "PORT"), "5001");
+    assert_string_equal(value_of(env, "DYNO"), "web.2");
+    assert_string_equal(value_of(env, "A"), "2");
+    environ_free(env);
+}
+
+static void only_a_port_where_there_is_one(void **state)
+{
+    struct environ_facts f = {.dyno = "run.1", .term = "xterm", .rows = 24, .cols = 80};
+    char **env = make(&f, json_object(), NULL);
+
+    (void)state;
+    assert_null(value_of(env, "PORT"));
+    assert_string_equal(value_of(env, "TERM"), "xterm");
+    assert_string_equal(value_of(env, "LINES"), "24");
+    assert_string_equal(value_of(env, "COLUMNS"), "80");
+    environ_free(env);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(defaults),
+        cmocka_unit_test(config_vars_beat_all_but_port_and_dyno),
+        cmocka_unit_test(only_a_port_where_there_is_one),
+    };
+
+    return cmocka_run_group_tests_name("environ", tests, NULL, NULL);
+}
