@@ -82,8 +82,8 @@ static bool tell_start(struct init *in)
     if (!in->owe_start)
         return true;
     agent_event(in, in->start_errno ? INIT_START_FAILED : INIT_STARTED, &ev);
-    if (in->start_errno)
-        ev.status = in->start_errno;
+    ev.pid = in->started_pid;
+    ev.status = in->start_errno;
     if (!send_event(in, &ev, in->master))
         return false;
     in->owe_start = false;

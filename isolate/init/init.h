@@ -38,7 +38,8 @@ struct exec {
 
 struct init {
     /* The command. */
-    int pid; /* 0: not started, or ended */
+    int pid;         /* 0: not started, or ended */
+    int started_pid; /* what INIT_STARTED says, also when it has ended meanwhile */
     uint32_t phase;
     int status;
     int start_errno;

@@ -72,7 +72,7 @@ static void start_command(struct init *in)
         command_ended(in, (r == -ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXEC) << 8);
     } else {
         in->phase = INIT_PHASE_RUNNING;
-        in->pid = c.pid;
+        in->pid = in->started_pid = c.pid;
         in->master = c.master;
     }
     (void)sys1(__NR_close, INIT_FD_LAUNCH);

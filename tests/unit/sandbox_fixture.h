@@ -117,6 +117,8 @@ static inline int fixture_open(struct fixture *f)
     signal(SIGPIPE, SIG_IGN);
     f->inner = f->rootless ? geteuid() : INNER_UID;
     fixture_find_init(f);
+    if (f->rootless)
+        must(sandbox_enter_rootless(e)); /* first: descriptors from outside cannot be mounted */
     strcpy(f->dir, "/tmp/isolate-XXXXXX");
     assert_non_null(mkdtemp(f->dir));
     f->dirfd = open(f->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -125,8 +127,6 @@ static inline int fixture_open(struct fixture *f)
     f->slug = openat(f->dirfd, "slug", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (!f->rootless)
         assert_int_equal(fchown(f->slug, f->inner, f->inner), 0);
-    if (f->rootless)
-        must(sandbox_enter_rootless(e));
     snprintf(parent, sizeof(parent), "/dynod-test-%d", getpid());
     must(cgroup_tree_open(parent, !f->rootless, &f->tree, e));
     snprintf(path, sizeof(path), "%s/run", f->dir);
