@@ -194,7 +194,7 @@ static void on_refusal(const json_t *error)
 static int on_agent(struct attached *a, struct err *e)
 {
     struct frame f;
-    int r;
+    int r = 0;
 
     while (!a->ended && (r = frame_next(a->conn, &f, e)) > 0) {
         const json_t *started = json_object_get(f.json, "started");

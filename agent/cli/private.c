@@ -206,6 +206,23 @@ static int spawn(struct private_agent *p, struct err *e)
     return 0;
 }
 
+/* Takes the journal's "<N>" off the lines' beginnings (sd-daemon(3)). */
+static void strip_levels(char *text)
+{
+    char *to = text;
+    bool start = true;
+
+    for (const char *from = text; *from; from++) {
+        if (start && from[0] == '<' && from[1] >= '0' && from[1] <= '7' && from[2] == '>')
+            from += 3;
+        if (!*from)
+            break;
+        start = *from == '\n';
+        *to++ = *from;
+    }
+    *to = '\0';
+}
+
 char *private_log(const struct private_agent *p)
 {
     struct err ignored = ERR_INIT;
@@ -222,6 +239,7 @@ char *private_log(const struct private_agent *p)
         if (line) /* whole lines only */
             memmove(text, line + 1, strlen(line + 1) + 1);
     }
+    strip_levels(text);
     return text;
 }
 
