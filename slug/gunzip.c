@@ -115,14 +115,12 @@ static int read_header_fields(struct gunzip *g, unsigned flags, struct err *e)
 static int not_gzip(struct gunzip *g, const uint8_t *head, size_t n, struct err *e)
 {
     char quoted[QUOTE_MAX], shown[SHOWN_MAX];
-    size_t len = 0;
+    size_t len = n;
+    uint8_t byte;
 
     memcpy(shown, head, n);
-    len = n;
-    while (len < sizeof(shown) && g->in_len > 0) {
-        shown[len++] = (char)*g->in++;
-        g->in_len--;
-    }
+    while (len < sizeof(shown) && get(g, &byte, e) > 0)
+        shown[len++] = (char)byte;
     for (size_t i = 1; i < len; i++)
         if (strchr("> \t\r\n", shown[i])) {
             len = i;
