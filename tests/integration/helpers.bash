@@ -115,8 +115,10 @@ agent_again() {
     setsid "$(cat "$AGENT/bin")/dynod" -c /dev/null "${options[@]}" \
         </dev/null >>"$AGENT/dynod.log" 2>&1 3>&- 4>&- &
     echo $! >"$AGENT/pid"
-    wait_for agent_answers
+    wait_for answers_or_dead
+    agent_answers >/dev/null || { echo "the agent does not run:"; tail -n 20 "$AGENT/dynod.log"; return 1; }
 }
+answers_or_dead() { agent_answers || gone "$(agent_pid)"; }
 
 # agent_kill [SIGNAL]: and waits until it is gone.
 agent_kill() {
@@ -132,7 +134,9 @@ helper_pid() { pgrep -P "$(agent_pid)" -x "$1"; }
 # Stops all apps, then the agent, and checks that nothing is left.
 agent_end() {
     local app pids pid bad=0
-    alive "$(agent_pid)" || agent_again || return 1
+    if ! alive "$(agent_pid)"; then
+        agent_again || return 1
+    fi
     pids=$(dyno ps --json | jq -r '.[].pid // empty')
     for app in $(dyno ps --json | jq -r '.[].app' | sort -u); do
         dyno stop "$app" >/dev/null || bad=1
