@@ -44,4 +44,32 @@ check: deps-test
 check-build: all unit-build asan-build $(FUZZ_TARGETS)
 
 # --- static analysis: quiet, or the exception is written down where it is made ------------------------
-ANALYZE_SRC = $(foreach c,$(COMPONENTS),$(LIB_SRC_$(c))) $(LIB_SRC_fetch) $(wildcard agent/*/main.c slug/fetch/main.c)
+ANALYZE_SRC = $(sort $(foreach c,$(COMPONENTS) fetch,$(LIB_SRC_$(c))) $(wildcard agent/*/main.c slug/fetch/main.c))
+ANALYZE_INC = $(call inc,$(COMPONENTS))
+ANALYZE_PKG = $(shell $(PKG_CONFIG) --cflags $(PKGS_all))
+ANALYZE_DEF = -std=gnu17 -D_GNU_SOURCE -DDYNOD_VERSION='"$(VERSION)"' -DDYNOD_PREFIX='"$(PREFIX)"'
+# cppcheck looks into no system header, but has to know the list macros.
+ANALYZE_MACROS = $(shell printf '\043include <sys/queue.h>\n\043include <jansson.h>\n' | \
+    $(CC) $(ANALYZE_PKG) -M -x c - | grep -oE '[^ ]*/(sys/queue|jansson)\.h')
+.PHONY: analyze analyze-all
+analyze: deps
+	@packaging/deps/install analyze
+	@$(MAKE) --no-print-directory -k $(PARALLEL) analyze-all
+analyze-all: $(ANALYZE_SRC:%.c=$(BUILD)/analyze/%.ok) $(BUILD)/analyze/cppcheck.ok
+
+# One file: its format, clang-tidy, gcc's analyzer (an object of its own, thrown away).
+$(BUILD)/analyze/%.ok: %.c .clang-tidy tests/tests.mk | $(INCLUDE_ROOTS)
+	@mkdir -p $(dir $@)
+	@echo "  ANALYZE $<"
+	$(Q)clang-format --dry-run -Werror $<
+	$(Q)clang-tidy --quiet $< -- $(ANALYZE_DEF) $(ANALYZE_INC) $(ANALYZE_PKG) 2>$@.log || { cat $@.log; exit 1; }
+	$(Q)$(CC) $(ANALYZE_DEF) $(WARN) -O1 $(ANALYZE_INC) $(ANALYZE_PKG) -fanalyzer -c -o $@.o $<
+	@rm -f $@.o $@.log && touch $@
+
+$(BUILD)/analyze/cppcheck.ok: $(ANALYZE_SRC) tests/cppcheck-suppressions | $(INCLUDE_ROOTS)
+	@mkdir -p $(dir $@)
+	@echo "  CPPCHECK"
+	$(Q)cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr \
+	    --error-exitcode=1 --suppressions-list=tests/cppcheck-suppressions $(filter-out -std=%,$(ANALYZE_DEF)) \
+	    $(ANALYZE_MACROS:%=--include=%) $(ANALYZE_INC) $(ANALYZE_SRC)
+	@touch $@
