@@ -236,13 +236,17 @@ static inline void dyno_sh(struct fixture *f, struct dyno *d, const struct dyno_
 }
 
 /* Receives one event, with at most one descriptor. */
-static inline void dyno_event(int conn, struct init_event *ev, int *fd)
+#define dyno_event(conn, ev, fd) dyno_event_at(conn, ev, fd, __LINE__)
+static inline void dyno_event_at(int conn, struct init_event *ev, int *fd, int line)
 {
     int fds[FD_PASS_MAX];
     size_t n_fds = 0;
     struct pollfd pfd = {.fd = conn, .events = POLLIN};
 
-    assert_int_equal(poll(&pfd, 1, WAIT_MSEC), 1);
+    if (poll(&pfd, 1, WAIT_MSEC) != 1) {
+        print_error("line %d: no event came\n", line);
+        fail();
+    }
     assert_int_equal(fd_recv(conn, ev, sizeof(*ev), fds, &n_fds), sizeof(*ev));
     assert_int_equal(ev->version, INIT_PROTO_VERSION);
     if (fd) {
@@ -253,9 +257,12 @@ static inline void dyno_event(int conn, struct init_event *ev, int *fd)
     }
 }
 
-static inline void dyno_expect(int conn, uint32_t kind, struct init_event *ev)
+#define dyno_expect(conn, wanted, ev) dyno_expect_at(conn, wanted, ev, __LINE__)
+static inline void dyno_expect_at(int conn, uint32_t kind, struct init_event *ev, int line)
 {
-    dyno_event(conn, ev, NULL);
+    dyno_event_at(conn, ev, NULL, line);
+    if (ev->kind != kind)
+        print_error("line %d: event %u instead of %u\n", line, ev->kind, kind);
     assert_int_equal(ev->kind, kind);
 }
 
