@@ -40,6 +40,7 @@ int cli_fail(const struct err *e)
     case ENOTCONN:
         return cli_fail_hint(e, "start it with: systemctl start dynod, or use dyno local");
     case EACCES:
+    case EPERM:
         return cli_fail_hint(e, "run it as root, or as a member of the group that dynod.conf "
                                 "names as api_group");
     default:

@@ -9,7 +9,8 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define EVENTS_DEFAULT 50
+#define EVENTS_DEFAULT 100
+#define EVENTS_JSON    1000 /* for programs: all that the agent keeps in memory */
 #define EVENTS_MAX     10000
 
 static int print_event(const struct cli *cli, const char *line, size_t len, struct err *e)
@@ -36,7 +37,7 @@ int cmd_events(struct cli *cli, int argc, char **argv)
     scoped(feed_freep) struct feed *s = NULL;
     char path[128];
     struct err e = ERR_INIT;
-    uint64_t n = EVENTS_DEFAULT;
+    uint64_t n = UINT64_MAX;
     bool follow = false;
     const char *line;
     size_t len;
@@ -51,6 +52,8 @@ int cmd_events(struct cli *cli, int argc, char **argv)
         return status;
     if (optind < argc)
         return cli_usage(cli, "'%s' is one word too many", argv[optind]);
+    if (n == UINT64_MAX)
+        n = cli->json ? EVENTS_JSON : EVENTS_DEFAULT;
     (void)snprintf(path, sizeof(path), "/v1/events?n=%llu%s", (unsigned long long)n,
                    follow ? "&follow=1" : "");
     if (client_feed(cli->socket, path, &s, &e) < 0)

@@ -55,7 +55,7 @@ static const struct command commands[] = {
      cmd_logs},
     {"events", "events [-f] [-n N] [--json]", "show what happened, and whose doing it was",
      "  -f                   follow\n"
-     "  -n N                 so many of the last ones (default: 50)\n"
+     "  -n N                 so many of the last ones (default: 100, with --json 1000)\n"
      "  --json               one JSON object a line\n",
      cmd_events},
     {"exec", "exec [-t|-T] APP/web.1 -- COMMAND [ARG...]", "run a command inside a running dyno",
