@@ -41,6 +41,60 @@ int dyno_new(struct logs *l, const char *inc, struct dyno **ret, struct err *e)
     return 0;
 }
 
+static void line_up(struct dyno *d)
+{
+    struct logs *l = d->logs;
+
+    if (d->in_line)
+        return;
+    d->in_line = true;
+    d->behind = NULL;
+    *l->last = d;
+    l->last = &d->behind;
+    (void)sd_event_source_set_enabled(l->turns, SD_EVENT_ON); /* fails on our own bugs only */
+}
+
+static void leave_line(struct dyno *d)
+{
+    struct logs *l = d->logs;
+
+    if (!d->in_line)
+        return;
+    for (struct dyno **p = &l->first; *p; p = &(*p)->behind)
+        if (*p == d) {
+            *p = d->behind;
+            if (!*p)
+                l->last = p;
+            break;
+        }
+    d->in_line = false;
+    if (!l->first)
+        (void)sd_event_source_set_enabled(l->turns, SD_EVENT_OFF); /* as above */
+}
+
+static int on_turn(sd_event_source *s, void *userdata)
+{
+    struct logs *l = userdata;
+    struct dyno *d = l->first;
+
+    (void)s;
+    assert(d);
+    leave_line(d);
+    dyno_run(d);
+    return 0;
+}
+
+int dynos_start(struct logs *l, struct err *e)
+{
+    l->last = &l->first;
+    int r = sd_event_add_defer(l->loop, &l->turns, on_turn, l);
+    if (r >= 0)
+        r = sd_event_source_set_priority(l->turns, TURN_PRIORITY);
+    if (r >= 0)
+        r = sd_event_source_set_enabled(l->turns, SD_EVENT_OFF);
+    return r < 0 ? err_set(e, -r, "set up turns") : 0;
+}
+
 static void close_pipe(struct dyno *d)
 {
     d->io = sd_event_source_disable_unref(d->io);
@@ -55,25 +109,21 @@ void dyno_free(struct dyno *d)
             break;
         }
     d->logs->n_dynos--;
+    leave_line(d);
     close_pipe(d);
-    sd_event_source_disable_unref(d->again);
     spool_close(&d->spool);
     free(d);
 }
 
 static int on_pipe(sd_event_source *s, int fd, uint32_t revents, void *userdata)
 {
+    struct dyno *d = userdata;
+
     (void)s;
     (void)fd;
     (void)revents;
-    dyno_run(userdata);
-    return 0;
-}
-
-static int on_again(sd_event_source *s, void *userdata)
-{
-    (void)s;
-    dyno_run(userdata);
+    if (!d->stalled)
+        line_up(d);
     return 0;
 }
 
@@ -84,10 +134,10 @@ int dyno_open(struct dyno *d, int pipe, struct err *e)
 
     if (d->pipe >= 0)
         return 0;
-    r = sd_event_add_io(d->logs->loop, &d->io, fd, EPOLLIN, on_pipe, d);
+    r = sd_event_add_io(d->logs->loop, &d->io, fd, EPOLLIN | EPOLLET, on_pipe, d);
     if (r < 0)
         return err_set(e, -r, "watch the pipe of %s", d->inc);
-    (void)sd_event_source_set_priority(d->io, DYNO_PRIORITY); /* fails on our own bugs only */
+    (void)sd_event_source_set_priority(d->io, PIPE_PRIORITY); /* fails on our own bugs only */
     d->pipe = TAKE_FD(fd);
     d->eof = d->told = false;
     return 0;
@@ -153,7 +203,7 @@ static int fill(struct dyno *d, bool *ret_empty, struct err *e)
 }
 
 enum turn {
-    TURN_WAIT,  /* until the pipe has more */
+    TURN_WAIT,  /* the pipe is empty: until it has more */
     TURN_AGAIN, /* there is more to do now */
     TURN_DONE,  /* the pipe is at its end, and all of it on record */
 };
@@ -182,7 +232,7 @@ static int turn(struct dyno *d, enum turn *ret, struct err *e)
     if (r < 0)
         return r;
     spool_consume(&d->spool, used);
-    if (more || !all || (d->forgotten && !empty))
+    if (more || !all || !empty)
         *ret = TURN_AGAIN;
     else
         *ret = last ? TURN_DONE : TURN_WAIT;
@@ -196,26 +246,6 @@ static void stall(struct dyno *d, const struct err *why)
                 why->text);
     d->stalled = true;
     logs_retry_later(d->logs);
-}
-
-/* Without memory for the source, the retry timer does its work. */
-static void again(struct dyno *d)
-{
-    int r = 0;
-
-    if (d->again) {
-        r = sd_event_source_set_enabled(d->again, SD_EVENT_ONESHOT);
-    } else {
-        r = sd_event_add_defer(d->logs->loop, &d->again, on_again, d);
-        if (r >= 0)
-            r = sd_event_source_set_priority(d->again, DYNO_PRIORITY);
-    }
-    if (r < 0) {
-        struct err e = ERR_INIT;
-
-        (void)err_set(&e, -r, "schedule");
-        stall(d, &e);
-    }
 }
 
 static void finish(struct dyno *d)
@@ -242,17 +272,13 @@ void dyno_run(struct dyno *d)
     enum turn next = TURN_WAIT;
     int r = turn(d, &next, &e);
 
-    /* The pipe is looked at only when there is nothing else to do for it. */
-    if (d->io)
-        (void)sd_event_source_set_enabled(d->io,
-                                          r == 0 && next == TURN_WAIT ? SD_EVENT_ON : SD_EVENT_OFF);
     if (r < 0) {
         stall(d, &e);
         return;
     }
     d->stalled = false;
     if (next == TURN_AGAIN)
-        again(d);
+        line_up(d);
     else if (next == TURN_DONE)
         finish(d);
 }
@@ -282,7 +308,7 @@ void logs_retry_later(struct logs *l)
         return;
     int r = timer_set(l->loop, &l->retry, "retry", clock_boot() + RETRY_USEC, on_retry, l);
     if (r >= 0)
-        r = sd_event_source_set_priority(l->retry, RETRY_PRIORITY);
+        r = sd_event_source_set_priority(l->retry, PIPE_PRIORITY);
     if (r < 0) {
         log_err("no timer: %s", strerror(-r));
         (void)sd_event_exit(l->loop, 1); /* dynod starts another, which goes on from the record */

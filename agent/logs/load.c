@@ -129,8 +129,7 @@ static int load_seq(struct logs *l, struct err *e)
     return 0;
 }
 
-/* Bytes that were taken out of a pipe and are not on record: their lines come before any other. */
-static int load_spools(struct found *f, struct err *e)
+static int open_spools(struct found *f, struct err *e)
 {
     for (size_t i = 0; i < f->n; i++) {
         struct dyno *d = f->dynos[i];
@@ -144,9 +143,17 @@ static int load_spools(struct found *f, struct err *e)
         int r = spool_open(f->logs->dirfd, d->inc, d->found_pos, &d->spool, e);
         if (r < 0)
             return r;
-        dyno_run(d);
     }
     return 0;
+}
+
+/* Bytes that left their pipe and are not on record have their turn before any query. All spools are
+ * open by then: a checkpoint leaves out what is not, and two of them would drop the only record of
+ * where it stands. Nothing is freed in these turns: nobody has been forgotten yet. */
+static void tell_rest(struct logs *l)
+{
+    for (struct dyno *d = l->dynos; d; d = d->next)
+        dyno_run(d);
 }
 
 int logs_load(struct logs *l, struct err *e)
@@ -166,5 +173,9 @@ int logs_load(struct logs *l, struct err *e)
     r = load_tails(&f, e);
     if (r == 0)
         r = load_seq(l, e);
-    return r < 0 ? r : load_spools(&f, e);
+    if (r == 0)
+        r = open_spools(&f, e);
+    if (r == 0)
+        tell_rest(l);
+    return r;
 }

@@ -1,8 +1,9 @@
 /* logs.h - what the parts of dynod-logs share: one context, passed down. Not for other components.
  *
  * Everything runs in one thread on one loop, in turns of bounded work (TURN_BYTES and TURN_LINES of
- * one dyno, READER_TURN_BYTES of one reader), so nobody starves another. Frames and readers come
- * before dynos. Without events there are no wake-ups. */
+ * one dyno, READER_TURN_BYTES of one reader). Frames and readers come before dynos; dynos take
+ * turns in the order in which they became ready, so nobody starves another. Without events there
+ * are no wake-ups. */
 #ifndef LOGS_LOGS_H
 #define LOGS_LOGS_H
 
@@ -30,8 +31,8 @@
 #define TURN_BATCH         (TURN_BYTES + TURN_LINES * RECORD_OVERHEAD)
 #define RETRY_USEC         USEC_PER_SEC /* after a full filesystem; the pipes keep the rest */
 #define PENDING_MAX        10000u       /* the platform's lines that wait for it */
-#define DYNO_PRIORITY      (SD_EVENT_PRIORITY_NORMAL + 10)
-#define RETRY_PRIORITY     (SD_EVENT_PRIORITY_NORMAL + 5)
+#define PIPE_PRIORITY      (SD_EVENT_PRIORITY_NORMAL + 5) /* only lines up for a turn */
+#define TURN_PRIORITY      (SD_EVENT_PRIORITY_NORMAL + 10)
 
 struct options {
     uint64_t tail_bytes;
@@ -55,9 +56,10 @@ struct dyno {
     char inc[LOG_INC_MAX + 1];
     int pipe; /* -1: at its end, or not here since a restart */
     struct spool spool;
-    uint64_t found_pos;     /* what the tail says, until the spool is open */
-    sd_event_source *io;    /* bytes in the pipe */
-    sd_event_source *again; /* more to do without any event */
+    uint64_t found_pos;  /* what the tail says, until the spool is open */
+    sd_event_source *io; /* edge-triggered: a turn goes on until the pipe is empty */
+    struct dyno *behind; /* in the line for a turn */
+    bool in_line;
     bool eof;
     bool told;      /* {"eof"} was sent */
     bool forgotten; /* goes when all of it is on record */
@@ -75,6 +77,9 @@ struct logs {
     struct app *apps;
     struct dyno *dynos;
     size_t n_dynos;
+    struct dyno *first; /* in the line for a turn */
+    struct dyno **last;
+    sd_event_source *turns; /* on while somebody is in line */
     struct reader *readers;
     size_t n_readers;
     uint64_t seq;    /* of the platform's lines: the highest on record */
@@ -103,8 +108,10 @@ int dyno_new(struct logs *l, const char *inc, struct dyno **ret, struct err *e);
 void dyno_free(struct dyno *d);
 /* Takes PIPE, unless D has one: then it is closed. */
 int dyno_open(struct dyno *d, int pipe, struct err *e);
-/* One turn; D may be freed in it, if it was forgotten. */
+/* One turn now; D may be freed in it, if it was forgotten. */
 void dyno_run(struct dyno *d);
+/* Before the first dyno. */
+int dynos_start(struct logs *l, struct err *e);
 /* After RETRY_USEC, what is stalled is tried again. */
 void logs_retry_later(struct logs *l);
 

@@ -105,6 +105,8 @@ static int start(struct logs *l, struct err *e)
         return err_set(e, -r, "make an event loop");
     r = confine(e);
     if (r == 0)
+        r = dynos_start(l, e);
+    if (r == 0)
         r = logs_load(l, e);
     return r < 0 ? r : control_start(l, CONTROL_FD, e);
 }
@@ -124,6 +126,7 @@ static void stop(struct logs *l)
     peer_freep(&l->peer);
     json_decref(l->pending);
     sd_event_source_disable_unref(l->retry);
+    sd_event_source_disable_unref(l->turns);
     sd_event_unref(l->loop);
     free(l->in);
     free(l->batch);

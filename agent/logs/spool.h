@@ -19,9 +19,10 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define SPOOL_BACKLOG_MAX (128u << 10) /* bytes not on record, over which a pipe is left to fill   \
-                                        */
-#define SPOOL_PUNCH_MIN (64u << 10)    /* bytes on record, over which they are punched out */
+#define SPOOL_BACKLOG_MAX                                                                          \
+    (128u << 10)                    /* bytes not on record, over which a pipe is left to fill      \
+                                     */
+#define SPOOL_PUNCH_MIN (64u << 10) /* bytes on record, over which they are punched out */
 #define SPOOL_BOUNCE    (16u << 10)
 
 /* -1 in fd: not open. */

@@ -15,7 +15,9 @@ int dynod_logs_main(int argc, char **argv);
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sched.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -651,6 +653,130 @@ static void it_sleeps_when_nothing_happens_and_holds_no_rights(void **state)
     close(fds[1]);
 }
 
+/* Their offsets would not agree: the second waits until the first is gone for good. */
+static void two_never_share_a_directory(void **state)
+{
+    scoped_fd dir = state_dir(state);
+    struct agent a, b;
+
+    agent_start(&a, dir);
+    WAIT(&a, a.hello == 0);
+    agent_start(&b, dir);
+    for (int i = 0; i < 20; i++)
+        assert_true(agent_poll(&b, 10));
+    assert_int_equal(b.hello, -1);
+    say_line(&a, 3, "shop/web.1", "x");
+    WAIT(&a, a.acked == 3);
+    agent_kill(&a);
+    WAIT(&b, b.hello == 3);
+    agent_stop(&b);
+}
+
+static bool write_proc(const char *path, const char *text)
+{
+    scoped_fd fd = open(path, O_WRONLY | O_CLOEXEC);
+
+    return fd >= 0 && fd_write_full(fd, text, strlen(text)) == 0;
+}
+
+/* Over a user namespace in which this user is itself. */
+static bool become_root_here(void)
+{
+    char users[64], groups[64];
+
+    snprintf(users, sizeof(users), "%u %u 1", getuid(), getuid());
+    snprintf(groups, sizeof(groups), "%u %u 1", getgid(), getgid());
+    return unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 && write_proc("/proc/self/uid_map", users) &&
+           write_proc("/proc/self/setgroups", "deny") && write_proc("/proc/self/gid_map", groups);
+}
+
+/* In a mount of its own: a tmpfs of SIZE bytes as a directory. -1: not allowed here. */
+static int small_tmpfs(const char *size)
+{
+    int sv[2], fd = -1, status;
+    size_t n_fds;
+    char c;
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
+    uid_t uid = getuid();
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        if (uid != 0 && !become_root_here())
+            _exit(1);
+        int fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
+        if (fs < 0 || fsconfig(fs, FSCONFIG_SET_STRING, "size", size, 0) < 0 ||
+            fsconfig(fs, FSCONFIG_SET_STRING, "mode", "0777", 0) < 0 ||
+            fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+            _exit(1);
+        fd = fsmount(fs, FSMOUNT_CLOEXEC, 0);
+        _exit(fd < 0 || fd_send(sv[1], "x", 1, &fd, 1) != 1);
+    }
+    close(sv[1]);
+    if (fd_recv(sv[0], &c, 1, &fd, &n_fds) != 1 || n_fds != 1)
+        fd = -1;
+    close(sv[0]);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return fd;
+}
+
+/* A full filesystem stops the pipes, and loses nothing. */
+static void a_full_filesystem_is_waited_for(void **state)
+{
+    enum { LINES = 6000, PLATFORM = 20 };
+    scoped_fd dir = small_tmpfs("1m");
+    struct agent a;
+    struct err e = ERR_INIT;
+    unsigned want = 0;
+    char line[64];
+    int fds[2];
+
+    (void)state;
+    if (dir < 0) {
+        print_message("no tmpfs of our own: user namespaces are not allowed here\n");
+        skip();
+    }
+    scoped_free char *ballast = calloc(1, 800 << 10);
+    assert_int_equal(file_write_atomic(dir, "ballast", ballast, 800 << 10, 0600, &e), 0);
+    make_pipe(fds);
+    agent_start(&a, dir);
+    say_open(&a, 0, "shop/web.1", fds[0]);
+    pid_t pid = fork();
+    if (pid == 0) {
+        for (unsigned i = 0; i < LINES; i++) {
+            snprintf(line, sizeof(line), "line %u\n", i);
+            put(fds[1], line);
+        }
+        _exit(0);
+    }
+    close(fds[1]);
+    usleep(500000);
+    scoped_free char *big = calloc(1, 9001);
+    memset(big, 'p', 9000);
+    for (unsigned i = 1; i <= PLATFORM; i++)
+        say_line(&a, i, "shop/web.1", big);
+    settle(&a);
+    assert_int_equal(a.eofs[0], 0);
+    assert_true(a.acked < PLATFORM); /* no room for all: not said to be on record */
+    assert_int_equal(unlinkat(dir, "ballast", 0), 0);
+    WAIT(&a, a.eofs[0] == 1 && a.acked == PLATFORM);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    agent_kill(&a);
+    agent_start_with(&a, dir, (const char *const[]){"--tail-lines", "10000", NULL});
+    scoped_free char *text = answer(&a, json_pack("{s:i,s:s}", "n", 10000, "source", "app"));
+    for (char *at = text; *at; at = strchr(at, '\n') + 1) {
+        unsigned got;
+
+        assert_int_equal(sscanf(strstr(at, "]: "), "]: line %u", &got), 1);
+        assert_int_equal(got, want++);
+    }
+    assert_int_equal(want, LINES);
+    scoped_free char *platform = answer(&a, json_pack("{s:s}", "source", "heroku"));
+    assert_int_equal(strlen(platform), PLATFORM * (33 + strlen("heroku[web.1]: ") + 9000 + 1));
+    agent_stop(&a);
+    close(fds[0]);
+}
+
 static void nonsense_is_refused(void **state)
 {
     scoped_fd dir = state_dir(state);
@@ -673,6 +799,92 @@ static void nonsense_is_refused(void **state)
     expect_answer(&a, json_pack("{s:s}", "source", "nobody"), "");
     expect_answer(&a, json_pack("{s:s}", "format", "xml"), "");
     WAIT(&a, a.hello == 0);
+    agent_stop(&a);
+    close(fds[0]);
+    close(fds[1]);
+}
+
+/* --- floods -------------------------------------------------------------------------------------
+ */
+
+static void flood(int fd)
+{
+    static char lines[65536];
+
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    memset(lines, 'x', sizeof(lines));
+    for (size_t i = 79; i < sizeof(lines); i += 80)
+        lines[i] = '\n';
+    while (fd_write_full(fd, lines, sizeof(lines)) == 0)
+        ;
+    _exit(0);
+}
+
+static uint64_t dir_bytes(int dir)
+{
+    scoped_fd fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    scoped(dir_closep) DIR *list = fdopendir(TAKE_FD(fd));
+    uint64_t bytes = 0;
+    struct stat st;
+
+    for (struct dirent *entry; (entry = readdir(list));)
+        if (fstatat(dir, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode))
+            bytes += (uint64_t)st.st_blocks * 512;
+    return bytes;
+}
+
+/* Three floods: each is served as much as the others, a whisper is heard at once, and memory and
+ * directory stay what they were. */
+static void floods_are_bounded_and_fair(void **state)
+{
+    enum { FLOODS = 3 };
+    scoped_fd dir = state_dir(state);
+    uint64_t least = UINT64_MAX, most = 0, bytes = 0, rss = 0;
+    pid_t pids[FLOODS];
+    struct agent a;
+    int fds[2];
+
+    agent_start(&a, dir);
+    for (unsigned i = 0; i < FLOODS; i++) {
+        make_pipe(fds);
+        pids[i] = fork();
+        assert_true(pids[i] >= 0);
+        if (pids[i] == 0)
+            flood(fds[1]);
+        close(fds[1]);
+        say_open(&a, i, i ? "shop/web.1" : "blog/web.1", fds[0]);
+        close(fds[0]);
+    }
+    make_pipe(fds);
+    say_open(&a, FLOODS, "shop/worker.1", fds[0]);
+    scoped_fd stalled = ask(&a, json_pack("{s:b}", "follow", 1));
+    scoped_fd whisper = ask(&a, json_pack("{s:b,s:s}", "follow", 1, "dyno", "worker"));
+    usleep(500000);
+    put(fds[1], "psst\n");
+    scoped_free char *text = read_until(&a, whisper, "psst\n");
+    for (int i = 0; i < 20; i++) {
+        usleep(50000);
+        bytes = dir_bytes(dir) > bytes ? dir_bytes(dir) : bytes;
+        rss =
+            status_number(a.pid, "\nVmRSS:", 10) > rss ? status_number(a.pid, "\nVmRSS:", 10) : rss;
+    }
+    for (unsigned i = 0; i < FLOODS; i++) {
+        struct stat st;
+        char name[32];
+
+        snprintf(name, sizeof(name), "inc-%u.spool", i);
+        assert_int_equal(fstatat(dir, name, &st, 0), 0);
+        least = (uint64_t)st.st_size < least ? (uint64_t)st.st_size : least;
+        most = (uint64_t)st.st_size > most ? (uint64_t)st.st_size : most;
+        kill(pids[i], SIGKILL);
+        assert_int_equal(waitpid(pids[i], NULL, 0), pids[i]);
+    }
+    assert_true(least > most / 2);
+    /* Two apps with two files each, and the spools. */
+    assert_true(bytes < 2 * 2 * (TAIL_BYTES_DEFAULT + TURN_BATCH) + 4 * (256 << 10));
+#ifndef __SANITIZE_ADDRESS__
+    assert_true(rss < 8 << 10);
+#endif
     agent_stop(&a);
     close(fds[0]);
     close(fds[1]);
@@ -755,6 +967,7 @@ struct seen {
     unsigned next[WRITERS]; /* number of the next line */
     bool any[WRITERS];
     bool ended[WRITERS];
+    bool placed[WRITERS]; /* there is a record of where the spool stands */
     int64_t seq;
     bool from_start; /* every line from 0 on; else any run without a gap */
 };
@@ -764,6 +977,8 @@ static void check_record(void *userdata, const struct record *r)
     struct seen *s = userdata;
     char text[32] = "";
 
+    if (r->inc_len > 0)
+        s->placed[r->inc[4] - '0'] = true;
     if (!record_is_line(r))
         return;
     memcpy(text, r->text, r->text_len < 31 ? r->text_len : 31);
@@ -803,6 +1018,17 @@ static void check_app(int dir, const char *app, struct seen *seen)
     assert_int_equal(tail_load(t, check_record, seen, &cut, &e), 0);
 }
 
+static void check_places(int dir, const struct seen *seen)
+{
+    char name[32];
+
+    for (unsigned i = 0; i < WRITERS; i++) {
+        snprintf(name, sizeof(name), "inc-%u.spool", i);
+        if (faccessat(dir, name, F_OK, 0) == 0)
+            assert_true(seen->placed[i]);
+    }
+}
+
 /* Kills it at random moments, starts it again on the same pipes, and looks at what is on record. */
 static void kill_it_often(int dir, const char *tail_bytes, unsigned kills, bool from_start)
 {
@@ -824,13 +1050,15 @@ static void kill_it_often(int dir, const char *tail_bytes, unsigned kills, bool 
             say_platform_lines(&a, a.hello + 1, sent += 20);
             assert_true(agent_poll(&a, 0));
         }
-        usleep((useconds_t)random() % 20000);
+        /* Half of them while it starts. */
+        usleep((useconds_t)random() % (i % 2 ? 20000 : 2500));
         agent_kill(&a);
         seen = (struct seen){.from_start = from_start};
         if (!from_start) {
             check_app(dir, "shop", &seen);
             seen.seq = 0;
             check_app(dir, "blog", &seen);
+            check_places(dir, &seen);
         }
     }
     script->stop = true;
@@ -864,7 +1092,7 @@ static void kill_9_loses_nothing_and_repeats_nothing(void **state)
 {
     scoped_fd dir = state_dir(state);
 
-    kill_it_often(dir, "256M", 40, true);
+    kill_it_often(dir, "256M", 60, true);
 }
 
 /* The same while files are begun and dropped all the time. */
@@ -872,7 +1100,7 @@ static void kill_9_does_not_hurt_a_rotation(void **state)
 {
     scoped_fd dir = state_dir(state);
 
-    kill_it_often(dir, "16k", 60, false);
+    kill_it_often(dir, "4k", 200, false);
 }
 
 #define IN_DIR(fn) cmocka_unit_test_setup_teardown(fn, dir_setup, dir_teardown)
@@ -891,7 +1119,10 @@ int main(int argc, char **argv)
         IN_DIR(readers_are_forgotten_when_they_close),
         IN_DIR(an_answer_can_go_to_a_file),
         IN_DIR(it_sleeps_when_nothing_happens_and_holds_no_rights),
+        IN_DIR(two_never_share_a_directory),
+        IN_DIR(a_full_filesystem_is_waited_for),
         IN_DIR(nonsense_is_refused),
+        IN_DIR(floods_are_bounded_and_fair),
         IN_DIR(kill_9_loses_nothing_and_repeats_nothing),
         IN_DIR(kill_9_does_not_hurt_a_rotation),
     };
