@@ -23,7 +23,7 @@ struct walk {
     const struct slug_limits *limits;
     struct slug_sink *sink;
     struct slug_counts *counts;
-    struct err io; /* why the stream failed, which libarchive does not carry */
+    struct err io; /* why on_read() failed, which libarchive does not carry */
     bool in_header;
     size_t header_bytes;
     char path[FETCH_NAME_MAX];
@@ -111,8 +111,10 @@ static la_ssize_t on_read(struct archive *a, void *userdata, const void **ret)
     ssize_t n;
 
     if (w->in_header && w->header_bytes > ARCHIVE_HEADER_MAX) {
-        archive_set_error(a, EFBIG, "the headers of one entry are over the limit of %u bytes",
-                          ARCHIVE_HEADER_MAX);
+        err_say(&w->io, EFBIG, "the headers of one entry are over the limit of %u bytes",
+                ARCHIVE_HEADER_MAX);
+        (void)err_blame(&w->io, FAULT_APP);
+        archive_set_error(a, EFBIG, "%s", w->io.text);
         return -1;
     }
     n = stream_read(w->stream, w->chunk, sizeof(w->chunk), &w->io);
@@ -218,6 +220,8 @@ static int take_entry(struct walk *w, struct archive_entry *entry, struct slug_e
     long nsec = archive_entry_mtime_nsec(entry);
     int r;
 
+    if (!name && archive_error_string(w->a)) /* the warning was about that */
+        return archive_failed(w, e);
     if (!name || !*name)
         return archive_refuse(e, "(no name)", "an entry without a name");
     r = archive_path(name, w->limits->depth, w->path, e);
@@ -282,8 +286,10 @@ static int next_header(struct walk *w, struct archive_entry **ret, struct err *e
     w->header_bytes = 0;
     r = archive_read_next_header(w->a, ret);
     w->in_header = false;
+    if (w->io.errnum) /* libarchive may take it for a mere warning */
+        return archive_failed(w, e);
     if (r == ARCHIVE_EOF)
-        return w->io.errnum ? archive_failed(w, e) : 0;
+        return 0;
     /* A warning is about what is not taken over anyway: attributes, a character set. */
     return r == ARCHIVE_OK || r == ARCHIVE_WARN ? 1 : archive_failed(w, e);
 }

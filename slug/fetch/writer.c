@@ -13,7 +13,8 @@
 
 #define MODE_BUILDING 0700 /* of directories until the end */
 #define MODE_IMPLIED  0755 /* of a directory that only its content names */
-#define OPEN_PATH_DIR (O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+/* Without O_NOFOLLOW, which would make a link at the end ENOTDIR: open_beneath() says ELOOP. */
+#define OPEN_PATH_DIR (O_PATH | O_DIRECTORY | O_CLOEXEC)
 
 /* A directory's record in the file DIRS; PATH follows without its NUL. */
 struct dir_record {
@@ -62,7 +63,7 @@ static int make_path(struct writer *w, const char *path, int *ret, struct err *e
     scoped_fd dir = fcntl(w->stage, F_DUPFD_CLOEXEC, 3);
 
     if (dir < 0)
-        return disk_failed(w, errno, path, e);
+        return disk_failed(w, errno, w->entry.path, e);
     for (const char *p = path; *p;) {
         size_t len = strcspn(p, "/");
 
@@ -70,14 +71,10 @@ static int make_path(struct writer *w, const char *path, int *ret, struct err *e
         part[len] = '\0';
         bool made = mkdirat(dir, part, MODE_BUILDING) == 0;
         if (!made && errno != EEXIST)
-            return disk_failed(w, errno, path, e);
-        int next = openat(dir, part, OPEN_PATH_DIR);
-        if (next < 0) {
-            struct stat st; /* ENOTDIR for a link too: tell which it is */
-            bool link = fstatat(dir, part, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode);
-
-            return path_failed(w, link ? ELOOP : ENOTDIR, path, e);
-        }
+            return disk_failed(w, errno, w->entry.path, e);
+        int next = open_beneath(dir, part, OPEN_PATH_DIR);
+        if (next < 0)
+            return path_failed(w, errno, w->entry.path, e);
         fd_closep(&dir);
         dir = next;
         p += len + (p[len] == '/');
@@ -112,9 +109,7 @@ static int open_parent(struct writer *w, const char *path, int *ret, const char 
         int fd = open_beneath(w->stage, dir, OPEN_PATH_DIR);
         int r = fd >= 0           ? 0
                 : errno == ENOENT ? make_path(w, dir, &fd, e)
-                : errno == ENOTDIR || errno == ELOOP
-                    ? make_path(w, dir, &fd, e) /* it tells a link from a file */
-                    : path_failed(w, errno, dir, e);
+                                  : path_failed(w, errno, path, e);
         if (r < 0)
             return r;
         fd_closep(&w->parent);
@@ -170,7 +165,6 @@ static int put_file(struct writer *w, const struct slug_entry *entry, int dir, c
     }
     if (w->file < 0)
         return disk_failed(w, errno, entry->path, e);
-    w->entry = *entry;
     return 0;
 }
 
@@ -240,8 +234,10 @@ static int on_entry(struct slug_sink *sink, const struct slug_entry *entry, stru
     struct writer *w = (struct writer *)sink;
     uint64_t start = clock_boot();
     const char *name;
-    int dir, r = open_parent(w, entry->path, &dir, &name, e);
+    int dir, r;
 
+    w->entry = *entry;
+    r = open_parent(w, entry->path, &dir, &name, e);
     if (r == 0 && entry->kind == SLUG_DIR)
         r = put_dir(w, entry, dir, name, e);
     else if (r == 0 && entry->kind == SLUG_FILE)

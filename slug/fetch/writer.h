@@ -22,9 +22,9 @@ struct writer {
     int stage;  /* TOP/.stage */
     int parent; /* the directory of the last entry, O_PATH */
     char parent_path[FETCH_NAME_MAX];
-    int file; /* the file that data goes to */
-    struct slug_entry entry;
-    FILE *dirs; /* what is to be applied to directories */
+    struct slug_entry entry; /* the last one; its texts are the walk's */
+    int file;                /* what its data goes to */
+    FILE *dirs;              /* what is to be applied to directories */
     uint64_t usec;
 };
 

@@ -61,23 +61,35 @@ static inline void tar_hardlink(struct str *t, const char *name, const char *tar
     tar_header(t, name, '1', 0644, target, 0);
 }
 
-/* A pax header with one record for the entry that follows. */
-static inline void tar_pax(struct str *t, const char *key, const char *value, size_t len)
+/* Adds one record of a pax header to RECORDS. */
+static inline void pax_record(struct str *records, const char *key, const char *value, size_t len)
 {
-    struct str record = {0};
-    size_t body = strlen(key) + len + 3, digits = 1, total;
+    size_t body = strlen(key) + len + 3, digits = 1;
     char number[24];
 
-    do {
-        total = body + digits;
-        (void)snprintf(number, sizeof(number), "%zu", total);
-    } while (strlen(number) > digits && ++digits);
-    str_addf(&record, "%s %s=", number, key);
-    str_add_n(&record, value, len);
-    str_add(&record, "\n");
-    tar_header(t, "pax", 'x', 0644, NULL, record.len);
-    tar_data(t, record.data, record.len);
-    str_done(&record);
+    do
+        (void)snprintf(number, sizeof(number), "%zu", body + digits);
+    while (strlen(number) > digits && ++digits);
+    str_addf(records, "%s %s=", number, key);
+    str_add_n(records, value, len);
+    str_add(records, "\n");
+}
+
+/* A pax header ('x': for the entry that follows, 'g': for all) with RECORDS, which it frees. */
+static inline void tar_pax(struct str *t, char type, struct str *records)
+{
+    tar_header(t, "pax", type, 0644, NULL, records->len);
+    tar_data(t, str_text(records), records->len);
+    str_done(records);
+}
+
+/* The same with one record. */
+static inline void tar_pax_one(struct str *t, const char *key, const char *value)
+{
+    struct str records = {0};
+
+    pax_record(&records, key, value, strlen(value));
+    tar_pax(t, 'x', &records);
 }
 
 static inline void tar_end(struct str *t)

@@ -1,0 +1,940 @@
+/* Archives, good and hostile, through the stages of the fetch, in this process and unconfined: what
+ * is tested are the guards themselves. Every archive also goes through slug_inspect(), which must
+ * say the same. Where tar(1) can be told to do without a guard, it shows that the archive bites. */
+#include "slug/fetch/run.h"
+
+#include "base/fdio.h"
+#include "base/scoped.h"
+#include "slug/inspect.h"
+#include "tarball.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+/* BASE/top is handed to the fetch; BASE/canary must stay as it is. */
+static char base[200];
+static struct slug_limits limits;
+
+struct result {
+    int r;
+    struct err e;
+    struct outcome o;
+};
+
+static int set_up(void **state)
+{
+    (void)state;
+    slug_limits_default(&limits);
+    (void)snprintf(base, sizeof(base), "%s/unpack-test-XXXXXX",
+                   getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+    return mkdtemp(base) ? 0 : -1;
+}
+
+static int tear_down(void **state)
+{
+    struct err e = ERR_INIT;
+
+    (void)state;
+    return tree_remove(AT_FDCWD, base, &e);
+}
+
+static const char *in_base(const char *name)
+{
+    static char paths[4][1024];
+    static int i;
+
+    i = (i + 1) % 4;
+    (void)snprintf(paths[i], sizeof(paths[i]), "%s/%s", base, name);
+    return paths[i];
+}
+
+static int progress(void *userdata, uint64_t bytes, int64_t total, uint64_t entries, struct err *e)
+{
+    (void)userdata, (void)bytes, (void)total, (void)entries, (void)e;
+    return 0;
+}
+
+static void compare_with_inspect(const struct result *res, const struct str *gz)
+{
+    struct slug_report report;
+    struct err e = ERR_INIT;
+    int fd;
+
+    assert_int_equal(memfd_with("slug", str_text(gz), gz->len, &fd, &e), 0);
+    int r = slug_inspect(fd, &limits, &report, &e);
+    close(fd);
+    if (r != res->r || strcmp(e.text, res->e.text) != 0)
+        fail_msg("fetch: %d %s; inspect: %d %s", res->r, res->e.text, r, e.text);
+    if (r < 0)
+        return;
+    assert_string_equal(report.digest.hex, res->o.digest.hex);
+    assert_int_equal(report.compressed, res->o.compressed);
+    assert_int_equal(report.counts.entries, res->o.counts.entries);
+    assert_int_equal(report.counts.unpacked, res->o.counts.unpacked);
+    assert_int_equal(report.types.n_types, res->o.types.n_types);
+    assert_int_equal(report.types.n_warnings, res->o.types.n_warnings);
+    slug_report_done(&report);
+}
+
+/* Fetches the gzip file GZ into a fresh BASE/top, checking DIGEST unless NULL. */
+static struct result fetch_gz(const struct str *gz, const char *digest)
+{
+    const struct run_watch watch = {.progress = progress};
+    struct request rq = {.url = (char *)"file:///slug.tgz", .limits = limits};
+    struct result res = {.e = ERR_INIT};
+    struct err e = ERR_INIT;
+
+    assert_int_equal(tree_remove(AT_FDCWD, in_base("top"), &e), 0);
+    assert_int_equal(mkdir(in_base("top"), 0700), 0);
+    assert_int_equal(memfd_with("slug", str_text(gz), gz->len, &rq.file, &e), 0);
+    rq.dir = open(in_base("top"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (digest) {
+        rq.has_digest = true;
+        assert_int_equal(digest_parse(digest, &rq.digest), 0);
+    }
+    res.r = run_fetch(&rq, &watch, &res.o, &res.e);
+    close(rq.dir);
+    close(rq.file);
+    /* Whatever came: never half a slug under the name. */
+    if (res.r < 0 && strcmp(res.o.step, "procfile") != 0)
+        assert_int_equal(access(in_base("top/app"), F_OK), -1);
+    return res;
+}
+
+/* The same for the tar T, which is ended, packed, compared with inspect, and freed. */
+static struct result fetch(struct str *t)
+{
+    struct str gz = {0};
+
+    tar_end(t);
+    gzip_add(&gz, t->data, t->len);
+    struct result res = fetch_gz(&gz, NULL);
+    compare_with_inspect(&res, &gz);
+    str_done(&gz);
+    str_done(t);
+    return res;
+}
+
+static void assert_ok(struct str *t)
+{
+    struct result res = fetch(t);
+
+    if (res.r < 0)
+        fail_msg("%s: %s", res.o.step, res.e.text);
+    assert_int_equal(access(in_base("top/.stage"), F_OK), -1);
+    outcome_done(&res.o);
+}
+
+static void assert_refused(struct str *t, const char *step, const char *why)
+{
+    struct result res = fetch(t);
+
+    assert_true(res.r < 0);
+    if (strcmp(res.o.step, step) != 0 || !strstr(res.e.text, why))
+        fail_msg("'%s' expected, but: %s: %s", why, res.o.step, res.e.text);
+    assert_int_equal(res.e.fault, FAULT_APP);
+    outcome_done(&res.o);
+}
+
+static void procfile(struct str *t)
+{
+    tar_file(t, "./app/Procfile", 0644, "web: true\n");
+}
+
+/* What tar(1) does with T when told to trust it, in BASE/control/a/b. */
+static void control(const struct str *t)
+{
+    char command[600];
+    struct str whole = {0};
+    struct err e = ERR_INIT;
+
+    str_add_n(&whole, t->data, t->len);
+    tar_end(&whole);
+    (void)tree_remove(AT_FDCWD, in_base("control"), &e);
+    assert_int_equal(dir_make_all(in_base("control/a/b"), 0700, &e), 0);
+    assert_int_equal(file_write_atomic(AT_FDCWD, in_base("t.tar"), whole.data, whole.len, 0600, &e),
+                     0);
+    (void)snprintf(command, sizeof(command), "cd %s/control/a/b && tar -xpPf %s/t.tar 2>/dev/null",
+                   base, base);
+    (void)system(command);
+    str_done(&whole);
+}
+
+static struct stat stat_of(const char *name)
+{
+    struct stat st = {0};
+
+    if (lstat(in_base(name), &st) < 0)
+        fail_msg("%s: %s", name, strerror(errno));
+    return st;
+}
+
+static void assert_text(const char *name, const char *text)
+{
+    scoped_free char *found = NULL;
+    struct err e = ERR_INIT;
+    size_t len;
+
+    if (file_read(AT_FDCWD, in_base(name), 1 << 20, &found, &len, &e) < 0)
+        fail_msg("%s", e.text);
+    assert_string_equal(found, text);
+}
+
+/* --- what works --------------------------------------------------------------------------------
+ */
+
+static void both_layouts_unpack(void **state)
+{
+    struct str t = {0};
+
+    (void)state;
+    tar_dir(&t, "./app/", 0755);
+    procfile(&t);
+    tar_file(&t, "./app/bin/x", 0750, "run");
+    assert_ok(&t);
+    assert_text("top/app/bin/x", "run");
+    assert_int_equal(stat_of("top/app/bin/x").st_mode & 07777, 0750);
+    assert_int_equal(stat_of("top/app/bin/x").st_mtim.tv_sec, 1000000000);
+    assert_int_equal(stat_of("top/app").st_mtim.tv_sec, 1000000000);
+
+    tar_dir(&t, "./", 0711);
+    tar_file(&t, "bin/x", 0644, "run");
+    tar_file(&t, "Procfile", 0644, "web: true\n");
+    assert_ok(&t);
+    assert_text("top/app/bin/x", "run");
+    assert_int_equal(stat_of("top/app").st_mode & 07777, 0711);
+}
+
+/* An app at the root may have a folder `app`, and its Procfile may come last. */
+static void a_root_layout_may_hold_app(void **state)
+{
+    struct str t = {0};
+
+    (void)state;
+    tar_file(&t, "app/models/x.rb", 0644, "x");
+    tar_file(&t, "app/Procfile", 0644, "wrong: true\n");
+    tar_file(&t, "Procfile", 0644, "right: true\n");
+    struct result res = fetch(&t);
+    assert_int_equal(res.r, 0);
+    assert_non_null(procfile_find(&res.o.types, "right"));
+    assert_null(procfile_find(&res.o.types, "wrong"));
+    assert_text("top/app/app/models/x.rb", "x");
+    assert_int_equal(stat_of("top/app").st_mode & 07777, 0755);
+    outcome_done(&res.o);
+}
+
+static void app_in_app_is_the_app_layout(void **state)
+{
+    struct str t = {0};
+
+    (void)state;
+    tar_file(&t, "app/app/x", 0644, "x");
+    procfile(&t);
+    assert_ok(&t);
+    assert_text("top/app/app/x", "x");
+}
+
+static void types_come_from_release_too(void **state)
+{
+    struct str t = {0};
+
+    (void)state;
+    tar_file(&t, "app/.release", 0644, "default_process_types: {web: w}\n");
+    assert_ok(&t);
+    tar_file(&t, "app/x", 0644, "");
+    assert_refused(&t, "procfile", "no Procfile, and no process type in .release");
+    tar_file(&t, "app/Procfile", 0644, "# nothing\n");
+    assert_refused(&t, "procfile", "Procfile: no process type");
+    procfile(&t);
+    tar_file(&t, "README", 0644, "");
+    assert_refused(&t, "procfile", "no Procfile at the top of the archive, and more than app/");
+    tar_file(&t, "app/Procfile", 0644, "web: x\n=======\n");
+    assert_refused(&t, "procfile", "Procfile:2: a conflict marker");
+}
+
+static void directories_without_write_mode_hold_files(void **state)
+{
+    struct str t = {0};
+
+    (void)state;
+    tar_dir(&t, "app/ro", 0555);
+    tar_dir(&t, "app/none", 0);
+    tar_file(&t, "app/ro/f", 0444, "x");
+    tar_file(&t, "app/none/sub/f", 0, "x");
+    procfile(&t);
+    assert_ok(&t);
+    assert_int_equal(stat_of("top/app/ro").st_mode & 07777, 0555);
+    assert_int_equal(stat_of("top/app/ro").st_mtim.tv_sec, 1000000000);
+    assert_int_equal(stat_of("top/app/ro/f").st_mode & 07777, 0444);
+    assert_int_equal(stat_of("top/app/none").st_mode & 07777, 0500); /* the owner's rights */
+    assert_int_equal(stat_of("top/app/none/sub/f").st_mode & 07777, 0400);
+    assert_int_equal(stat_of("top/app/none/sub").st_mode & 07777, 0755); /* implied */
+}
+
+static void later_entries_replace_earlier_ones(void **state)
+{
+    struct str t = {0};
+
+    (void)state;
+    procfile(&t);
+    tar_file(&t, "app/f", 0644, "longer text");
+    tar_hardlink(&t, "app/kept", "app/f");
+    tar_file(&t, "app/f", 0600, "new");
+    tar_symlink(&t, "app/l", "f");
+    tar_file(&t, "app/l", 0644, "no link");
+    tar_dir(&t, "app/d", 0700);
+    tar_file(&t, "app/d/x", 0644, "x");
+    tar_dir(&t, "app/d", 0711);
+    tar_file(&t, "app/n", 0644, "x");
+    tar_dir(&t, "app/n", 0755);
+    tar_symlink(&t, "app/f2", "a");
+    tar_symlink(&t, "app/f2", "b");
+    tar_hardlink(&t, "app/f", "app/f"); /* itself */
+    assert_ok(&t);
+    assert_text("top/app/f", "new");
+    assert_text("top/app/kept", "longer text"); /* not written through */
+    assert_text("top/app/l", "no link");
+    assert_text("top/app/d/x", "x");
+    assert_int_equal(stat_of("top/app/d").st_mode & 07777, 0711);
+    assert_true(S_ISDIR(stat_of("top/app/n").st_mode));
+    tar_dir(&t, "app/d", 0755);
+    tar_file(&t, "app/d", 0644, "x");
+    assert_refused(&t, "archive", "app/d: is a directory already");
+    tar_file(&t, "app/f", 0644, "x");
+    tar_file(&t, "app/f/g", 0644, "x");
+    assert_refused(&t, "archive", "goes through a file");
+}
+
+static void links_inside_work(void **state)
+{
+    struct str t = {0};
+    char target[16] = "";
+
+    (void)state;
+    procfile(&t);
+    tar_file(&t, "app/f", 0644, "x");
+    tar_hardlink(&t, "app/h", "./app//f");
+    tar_symlink(&t, "app/s", "/etc");
+    assert_ok(&t);
+    assert_int_equal(stat_of("top/app/f").st_ino, stat_of("top/app/h").st_ino);
+    assert_int_equal(readlink(in_base("top/app/s"), target, sizeof(target)), 4);
+    assert_string_equal(target, "/etc");
+}
+
+/* --- the battery -------------------------------------------------------------------------------
+ */
+
+static void case_1_paths_that_leave(void **state)
+{
+    static const char *const names[] = {"../../x", "a/../../x",      "..",     "app/..",
+                                        "./../x",  "app/../../../x", "/abs/x", "//x"};
+    struct str t = {0};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        procfile(&t);
+        tar_file(&t, names[i], 0644, "x");
+        assert_refused(&t, "archive", names[i][0] == '/' ? "is absolute" : "has '..' in it");
+    }
+    assert_int_equal(access(in_base("x"), F_OK), -1);
+    tar_file(&t, "../../x", 0644, "x");
+    control(&t);
+    assert_int_equal(access(in_base("control/x"), F_OK), 0);
+    str_done(&t);
+}
+
+static void case_2_through_a_symlink(void **state)
+{
+    struct str t = {0};
+
+    (void)state;
+    assert_int_equal(mkdir(in_base("canary"), 0700), 0);
+    procfile(&t);
+    tar_symlink(&t, "app/out", "../../../canary");
+    tar_file(&t, "app/out/x", 0644, "x");
+    assert_refused(&t, "archive", "goes through a symbolic link");
+    procfile(&t);
+    tar_symlink(&t, "app/out", "../../../canary");
+    tar_file(&t, "app/out/deep/er/x", 0644, "x");
+    assert_refused(&t, "archive", "goes through a symbolic link");
+    procfile(&t);
+    tar_symlink(&t, "app/in", ".");
+    tar_dir(&t, "app/in/x", 0755);
+    assert_refused(&t, "archive", "goes through a symbolic link");
+    assert_int_equal(rmdir(in_base("canary")), 0); /* still empty */
+
+    assert_int_equal(mkdir(in_base("canary"), 0700), 0);
+    tar_symlink(&t, "app/out", in_base("canary"));
+    tar_file(&t, "app/out/x", 0644, "x");
+    control(&t);
+    assert_int_equal(access(in_base("canary/x"), F_OK), 0);
+    str_done(&t);
+}
+
+static void case_3_hard_links(void **state)
+{
+    struct str t = {0};
+    struct err e = ERR_INIT;
+
+    (void)state;
+    assert_int_equal(file_write_atomic(AT_FDCWD, in_base("canary"), "c", 1, 0644, &e), 0);
+    procfile(&t);
+    tar_hardlink(&t, "app/h", "../../canary");
+    assert_refused(&t, "archive", "has '..' in it");
+    procfile(&t);
+    tar_hardlink(&t, "app/h", in_base("canary"));
+    assert_refused(&t, "archive", "is absolute");
+    procfile(&t);
+    tar_symlink(&t, "app/s", "/etc/passwd");
+    tar_hardlink(&t, "app/h", "app/s");
+    assert_refused(&t, "archive", "what is not a file");
+    procfile(&t);
+    tar_symlink(&t, "app/s", "/etc");
+    tar_hardlink(&t, "app/h", "app/s/passwd");
+    assert_refused(&t, "archive", "goes through a symbolic link");
+    procfile(&t);
+    tar_dir(&t, "app/d", 0755);
+    tar_hardlink(&t, "app/h", "app/d");
+    assert_refused(&t, "archive", "what is not a file");
+    procfile(&t);
+    tar_hardlink(&t, "app/h", "app/nope");
+    assert_refused(&t, "archive", "what is not there");
+    assert_int_equal(stat_of("canary").st_nlink, 1);
+    tar_hardlink(&t, "h", in_base("canary"));
+    control(&t);
+    assert_int_equal(stat_of("canary").st_nlink, 2);
+    str_done(&t);
+}
+
+static void case_4_symlinks_where_mounts_will_be(void **state)
+{
+    static const char *const names[] = {"app/dev", "app/proc", "app/sys", "app/etc/resolv.conf",
+                                        "app/app"};
+    struct str t = {0};
+
+    (void)state;
+    procfile(&t);
+    for (size_t i = 0; i < 5; i++)
+        tar_symlink(&t, names[i], "/");
+    assert_ok(&t);
+    for (size_t i = 0; i < 5; i++) {
+        char name[64];
+
+        (void)snprintf(name, sizeof(name), "top/%s", names[i]);
+        assert_true(S_ISLNK(stat_of(name).st_mode)); /* data, as it came */
+    }
+    tar_symlink(&t, "app", "/etc");
+    tar_file(&t, "app/x", 0644, "x");
+    assert_refused(&t, "archive", "goes through a symbolic link");
+    tar_symlink(&t, "app", "/etc");
+    tar_file(&t, "x", 0644, "x");
+    assert_refused(&t, "procfile", "no Procfile"); /* the root layout, with a link in it */
+}
+
+static void case_5_texts_that_are_no_files(void **state)
+{
+    struct str t = {0};
+
+    (void)state;
+    tar_symlink(&t, "app/Procfile", "/etc/passwd");
+    tar_file(&t, "app/x", 0644, "x");
+    assert_refused(&t, "procfile", "Procfile: not a regular file");
+    tar_dir(&t, "app/Procfile", 0755);
+    tar_file(&t, "app/x", 0644, "x");
+    assert_refused(&t, "procfile", "Procfile: not a regular file");
+    procfile(&t);
+    tar_symlink(&t, "app/.release", "/etc/passwd");
+    tar_symlink(&t, "app/.profile", "/etc/passwd");
+    struct result res = fetch(&t);
+    assert_int_equal(res.r, 0);
+    assert_int_equal(res.o.types.n_warnings, 1);
+    assert_string_equal(res.o.types.warnings[0], ".release: not a regular file: skipped");
+    outcome_done(&res.o);
+    tar_header(&t, "app/Procfile", '6', 0644, NULL, 0);
+    assert_refused(&t, "archive", "is a FIFO");
+}
+
+static void case_6_special_bits(void **state)
+{
+    struct str t = {0};
+
+    (void)state;
+    procfile(&t);
+    tar_file(&t, "app/s", 06755, "x");
+    tar_dir(&t, "app/d", 07777);
+    control(&t);
+    assert_int_equal(stat_of("control/a/b/app/s").st_mode & 07777, 06755);
+    assert_ok(&t);
+    assert_int_equal(stat_of("top/app/s").st_mode & 07777, 0755);
+    assert_int_equal(stat_of("top/app/d").st_mode & 07777, 0777);
+}
+
+static void case_7_devices(void **state)
+{
+    static const struct {
+        char type;
+        const char *why;
+    } kinds[] = {{'3', "is a device"}, {'4', "is a device"}, {'6', "is a FIFO"}};
+    struct str t = {0};
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++) { /* major and minor are 0 */
+        procfile(&t);
+        tar_header(&t, "app/dev", kinds[i].type, 0644, NULL, 0);
+        assert_refused(&t, "archive", kinds[i].why);
+    }
+    tar_header(&t, "fifo", '6', 0644, NULL, 0);
+    control(&t);
+    assert_true(S_ISFIFO(stat_of("control/a/b/fifo").st_mode));
+    str_done(&t);
+}
+
+static void case_8_owners(void **state)
+{
+    static const char *const uids[] = {"-1", "2147483648", "0"};
+    struct str t = {0};
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        struct str records = {0};
+
+        pax_record(&records, "uid", uids[i], strlen(uids[i]));
+        pax_record(&records, "gid", uids[i], strlen(uids[i]));
+        pax_record(&records, "uname", "root", 4);
+        tar_pax(&t, 'x', &records);
+        procfile(&t);
+        assert_ok(&t);
+        assert_int_equal(stat_of("top/app/Procfile").st_uid, geteuid());
+    }
+}
+
+static void attributes_are_not_applied(void **state)
+{
+    struct str t = {0}, records = {0};
+
+    (void)state;
+    pax_record(&records, "SCHILY.xattr.user.evil", "yes", 3);
+    pax_record(&records, "SCHILY.acl.access",
+               "user::rw-,user:1234:rwx,group::r--,mask::r--,other::r--", 55);
+    pax_record(&records, "SCHILY.fflags", "immutable", 9);
+    tar_pax(&t, 'x', &records);
+    procfile(&t);
+    assert_ok(&t);
+    assert_int_equal(listxattr(in_base("top/app/Procfile"), NULL, 0), 0);
+    assert_int_equal(stat_of("top/app/Procfile").st_mode & 07777, 0644);
+}
+
+/* A file of SIZE with one byte of data at its start and a hole behind it. */
+static void sparse(struct str *t, const char *name, const char *size)
+{
+    struct str records = {0};
+
+    pax_record(&records, "GNU.sparse.size", size, strlen(size));
+    pax_record(&records, "GNU.sparse.numblocks", "1", 1);
+    pax_record(&records, "GNU.sparse.map", "0,1", 3);
+    tar_pax(t, 'x', &records);
+    tar_file(t, name, 0644, "x");
+}
+
+static void case_9_sparse_files(void **state)
+{
+    struct str t = {0};
+
+    (void)state;
+    procfile(&t);
+    sparse(&t, "app/s", "1048576");
+    assert_ok(&t); /* the control: holes as such are fine */
+    assert_int_equal(stat_of("top/app/s").st_size, 1048576);
+    assert_true(stat_of("top/app/s").st_blocks < 64);
+    procfile(&t);
+    sparse(&t, "app/s", "1099511627776");
+    assert_refused(&t, "archive", "over the limit of 4294967296 unpacked bytes");
+    limits.unpacked = 3 << 20;
+    procfile(&t);
+    for (int i = 0; i < 4; i++)
+        sparse(&t, "app/s", "1048576"); /* the same name again counts again */
+    assert_refused(&t, "archive", "over the limit of 3145728 unpacked bytes");
+}
+
+static void case_10_too_many_too_deep_too_long(void **state)
+{
+    struct str t = {0}, path = {0};
+
+    (void)state;
+    limits.entries = 5;
+    procfile(&t);
+    for (int i = 0; i < 4; i++)
+        tar_file(&t, "app/x", 0644, "x");
+    assert_ok(&t); /* the control: exactly as many */
+    procfile(&t);
+    for (int i = 0; i < 5; i++)
+        tar_file(&t, "app/x", 0644, "x");
+    assert_refused(&t, "archive", "over the limit of 5 entries");
+
+    limits.entries = 1000;
+    for (int deep = 256; deep <= 257; deep++) {
+        str_add(&path, "app");
+        for (int i = 1; i < deep; i++)
+            str_add(&path, "/d");
+        procfile(&t);
+        tar_pax_one(&t, "path", path.data);
+        tar_file(&t, "x", 0644, "x");
+        if (deep == 256)
+            assert_ok(&t);
+        else
+            assert_refused(&t, "archive", "over the limit of directories in one another");
+        str_done(&path);
+    }
+    for (int i = 0; i < 100000; i++)
+        str_add(&path, "d/");
+    str_add(&path, "x");
+    procfile(&t);
+    tar_pax_one(&t, "path", path.data);
+    tar_file(&t, "x", 0644, "x");
+    assert_refused(&t, "archive", "the path is over the limit of 4096 bytes");
+    str_done(&path);
+    for (int len = 255; len <= 65536; len = len == 255 ? 256 : 65536 + (len == 65536)) {
+        str_add(&path, "app/");
+        for (int i = 0; i < len; i++)
+            str_add(&path, "n");
+        procfile(&t);
+        tar_pax_one(&t, "path", path.data);
+        tar_file(&t, "x", 0644, "x");
+        if (len == 255)
+            assert_ok(&t);
+        else
+            assert_refused(&t, "archive",
+                           len == 256 ? "a name is over the limit of 255"
+                                      : "the path is over the limit of 4096");
+        str_done(&path);
+    }
+}
+
+/* libarchive reads the headers of an entry, and the map of a sparse file, into memory. */
+static void headers_are_bounded(void **state)
+{
+    static const char zeros[100000];
+    struct str t = {0}, records = {0}, map = {0};
+
+    (void)state;
+    for (int i = 0; i < 3000; i++) {
+        pax_record(&records, "comment", "x", 1);
+        tar_pax(&t, 'g', &records);
+    }
+    procfile(&t);
+    assert_refused(&t, "archive", "Too many special headers");
+    for (int i = 0; i < 20; i++) {
+        for (int k = 0; k < 9; k++)
+            str_add_n(&map, zeros, sizeof(zeros));
+        pax_record(&records, "comment", map.data, map.len);
+        tar_pax(&t, 'x', &records);
+        str_done(&map);
+    }
+    procfile(&t);
+    assert_refused(&t, "archive", "the headers of one entry are over the limit of 1048576 bytes");
+    str_add(&map, "4000000\n");
+    for (int i = 0; i < 1000000; i++)
+        str_add(&map, "0\n0\n");
+    pax_record(&records, "GNU.sparse.major", "1", 1);
+    pax_record(&records, "GNU.sparse.minor", "0", 1);
+    pax_record(&records, "GNU.sparse.realsize", "5", 1);
+    tar_pax(&t, 'x', &records);
+    tar_header(&t, "app/s", '0', 0644, NULL, map.len);
+    tar_data(&t, map.data, map.len);
+    assert_refused(&t, "archive", "the headers of one entry are over the limit of 1048576 bytes");
+    str_done(&map);
+}
+
+static void make_gz(struct str *gz)
+{
+    struct str t = {0};
+
+    procfile(&t);
+    tar_file(&t, "app/x", 0644, "some text that is there to be damaged");
+    tar_end(&t);
+    gzip_add(gz, t.data, t.len);
+    str_done(&t);
+}
+
+static void case_11_not_what_it_should_be(void **state)
+{
+    static const char *const others[] = {"PK\x03\x04",
+                                         "Rar!\x1a\x07",
+                                         "\xfd"
+                                         "7zXZ",
+                                         "BZh91AY",
+                                         "\x28\xb5\x2f\xfd",
+                                         "./app/Procfile"};
+    struct str gz = {0};
+    struct result res;
+    int same = 0;
+
+    (void)state;
+    make_gz(&gz);
+    res = fetch_gz(&gz, NULL);
+    assert_int_equal(res.r, 0); /* the control */
+    outcome_done(&res.o);
+    size_t whole = gz.len;
+    for (gz.len = 0; gz.len < whole; gz.len++) {
+        res = fetch_gz(&gz, NULL);
+        assert_true(res.r < 0);
+        assert_string_equal(res.o.step, "gzip");
+        compare_with_inspect(&res, &gz);
+    }
+    for (size_t i = 10; i < whole; i++) {
+        gz.data[i] ^= 0x10;
+        res = fetch_gz(&gz, NULL);
+        if (res.r < 0) {
+            assert_int_equal(res.e.fault, FAULT_APP);
+        } else { /* another way to say the same bytes: CRC and length have been checked */
+            assert_text("top/app/x", "some text that is there to be damaged");
+            outcome_done(&res.o);
+            same++;
+        }
+        gz.data[i] ^= 0x10;
+    }
+    assert_true(same < 10);
+    str_done(&gz);
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        str_add(&gz, others[i]);
+        res = fetch_gz(&gz, NULL);
+        assert_non_null(strstr(res.e.text, "not a gzip file (starts with"));
+        str_done(&gz);
+        gzip_add(&gz, others[i], strlen(others[i])); /* nor inside of gzip */
+        res = fetch_gz(&gz, NULL);
+        assert_string_equal(res.o.step, "archive");
+        compare_with_inspect(&res, &gz);
+        str_done(&gz);
+    }
+}
+
+static void gzip_in_gzip_is_not_unpacked_twice(void **state)
+{
+    struct str gz = {0}, twice = {0};
+
+    (void)state;
+    make_gz(&gz);
+    gzip_add(&twice, gz.data, gz.len);
+    struct result res = fetch_gz(&twice, NULL);
+    assert_string_equal(res.o.step, "archive");
+    str_done(&twice);
+    str_done(&gz);
+}
+
+#define ZERO_DIGEST "0000000000000000000000000000000000000000000000000000000000000000"
+
+static void the_digest_is_the_truer_message(void **state)
+{
+    struct str gz = {0};
+    char expected[400];
+
+    (void)state;
+    make_gz(&gz);
+    struct result res = fetch_gz(&gz, NULL);
+    assert_int_equal(res.r, 0);
+    struct digest right = res.o.digest;
+    outcome_done(&res.o);
+    res = fetch_gz(&gz, right.hex);
+    assert_int_equal(res.r, 0);
+    outcome_done(&res.o);
+
+    res = fetch_gz(&gz, ZERO_DIGEST);
+    (void)snprintf(expected, sizeof(expected),
+                   "Checksum does not match expected value. Expected: SHA256:%s Actual: SHA256:%s",
+                   ZERO_DIGEST, right.hex);
+    assert_string_equal(res.e.text, expected);
+    assert_string_equal(res.o.step, "digest");
+    assert_string_equal(res.o.actual.hex, right.hex);
+
+    gz.data[40] ^= 1; /* damaged on the way: not the archive's fault */
+    res = fetch_gz(&gz, right.hex);
+    assert_string_equal(res.o.step, "digest");
+    gz.data[40] ^= 1;
+
+    str_add(&gz, "garbage"); /* as it was asked for, garbage and all */
+    res = fetch_gz(&gz, NULL);
+    assert_string_equal(res.o.step, "gzip");
+    str_done(&gz);
+    gzip_add(&gz, "no tar", 6);
+    res = fetch_gz(&gz, ZERO_DIGEST);
+    assert_string_equal(res.o.step, "digest");
+    str_done(&gz);
+}
+
+static void empty_archives_are_refused(void **state)
+{
+    struct str t = {0};
+
+    (void)state;
+    assert_refused(&t, "archive", "the archive holds no file");
+    tar_dir(&t, "app", 0755);
+    tar_symlink(&t, "app/l", "x");
+    assert_refused(&t, "archive", "the archive holds no file");
+    struct str gz = {0};
+    gzip_add(&gz, "", 0);
+    struct result res = fetch_gz(&gz, NULL);
+    assert_true(res.r < 0);
+    assert_string_equal(res.o.step, "archive");
+    compare_with_inspect(&res, &gz);
+    str_done(&gz);
+}
+
+static void case_12_names_are_escaped(void **state)
+{
+    static const char *const names[] = {"app/a\nb", "app/\x1b[31m", "app/\xff\xfe",
+                                        "app/caf\xc3\xa9", "app/caf\xe9"};
+    struct str t = {0};
+
+    (void)state;
+    procfile(&t);
+    for (size_t i = 0; i < 5; i++)
+        tar_file(&t, names[i], 0644, "ustar");
+    assert_ok(&t);
+    for (size_t i = 0; i < 5; i++) {
+        char name[64];
+
+        (void)snprintf(name, sizeof(name), "top/%s", names[i]);
+        assert_text(name, "ustar");
+    }
+    procfile(&t);
+    for (size_t i = 0; i < 5; i++) {
+        tar_pax_one(&t, "path", names[i]);
+        tar_file(&t, "x", 0644, "pax");
+    }
+    assert_ok(&t);
+    assert_text("top/app/caf\xc3\xa9", "pax");
+    assert_text("top/app/\xff\xfe", "pax");
+    procfile(&t);
+    tar_header(&t, "app/\x1b[2J\n\xff", '6', 0644, NULL, 0);
+    assert_refused(&t, "archive", "app/\\x1b[2J\\x0a\\xff: is a FIFO");
+}
+
+/* A NUL cuts the name; what is left is policed as any other. */
+static void names_with_nul_stay_inside(void **state)
+{
+    struct str t = {0}, records = {0};
+
+    (void)state;
+    procfile(&t);
+    pax_record(&records, "path", "app/in\0/../../../x", 18);
+    tar_pax(&t, 'x', &records);
+    tar_file(&t, "y", 0644, "x");
+    assert_ok(&t);
+    assert_text("top/app/in", "x");
+    procfile(&t);
+    pax_record(&records, "path", "../x\0in", 7);
+    tar_pax(&t, 'x', &records);
+    tar_file(&t, "y", 0644, "x");
+    assert_refused(&t, "archive", "has '..' in it");
+}
+
+static void the_directory_must_be_empty(void **state)
+{
+    const struct run_watch watch = {.progress = progress};
+    struct request rq = {.url = (char *)"file:///slug.tgz", .limits = limits};
+    struct result res = {.e = ERR_INIT};
+    struct err e = ERR_INIT;
+    struct str gz = {0};
+
+    (void)state;
+    make_gz(&gz);
+    assert_int_equal(dir_make_all(in_base("full/app"), 0700, &e), 0);
+    assert_int_equal(memfd_with("slug", gz.data, gz.len, &rq.file, &e), 0);
+    rq.dir = open(in_base("full"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_int_equal(run_fetch(&rq, &watch, &res.o, &res.e), -ENOTEMPTY);
+    assert_int_equal(res.e.fault, FAULT_PLATFORM);
+    close(rq.dir);
+    close(rq.file);
+    str_done(&gz);
+}
+
+/* What real programs make, in every format they have. */
+static void real_tars_are_the_same_afterwards(void **state)
+{
+    static const char *const tars[] = {"tar --format=gnu -cz", "tar --format=pax -cz",
+                                       "tar --format=ustar -cz", "tar --format=v7 -cz",
+                                       "tar --format=gnu --sparse -cz"};
+    char command[800];
+
+    (void)state;
+    (void)snprintf(command, sizeof(command),
+                   "mkdir -p %s/src/app/a/b && cd %s/src && echo 'web: x' > app/Procfile && "
+                   "seq 1 99999 > app/a/b/long && ln -s ../Procfile app/a/l && "
+                   "ln app/a/b/long app/hard && truncate -s 3M app/hole && mkdir app/empty && "
+                   "chmod 700 app/a && chmod 444 app/hole",
+                   base, base);
+    assert_int_equal(system(command), 0);
+    for (size_t i = 0; i < sizeof(tars) / sizeof(tars[0]); i++) {
+        struct str gz = {0};
+        struct err e = ERR_INIT;
+        scoped_free char *data = NULL;
+        size_t len;
+
+        (void)snprintf(command, sizeof(command), "cd %s/src && %s -f ../s.tgz ./app", base,
+                       tars[i]);
+        assert_int_equal(system(command), 0);
+        assert_int_equal(file_read(AT_FDCWD, in_base("s.tgz"), 16 << 20, &data, &len, &e), 0);
+        str_add_n(&gz, data, len);
+        struct result res = fetch_gz(&gz, NULL);
+        compare_with_inspect(&res, &gz);
+        if (res.r < 0)
+            fail_msg("%s: %s", tars[i], res.e.text);
+        (void)snprintf(command, sizeof(command),
+                       "cd %s && L='-printf %%P:%%m:%%n:%%y:%%l:%%Ts\\n'; "
+                       "diff -r src/app top/app && find src/app $L | sort > 1 && "
+                       "find top/app $L | sort > 2 && diff 1 2",
+                       base);
+        assert_int_equal(system(command), 0);
+        outcome_done(&res.o);
+        str_done(&gz);
+    }
+}
+
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(both_layouts_unpack),
+        TEST(a_root_layout_may_hold_app),
+        TEST(app_in_app_is_the_app_layout),
+        TEST(types_come_from_release_too),
+        TEST(directories_without_write_mode_hold_files),
+        TEST(later_entries_replace_earlier_ones),
+        TEST(links_inside_work),
+        TEST(case_1_paths_that_leave),
+        TEST(case_2_through_a_symlink),
+        TEST(case_3_hard_links),
+        TEST(case_4_symlinks_where_mounts_will_be),
+        TEST(case_5_texts_that_are_no_files),
+        TEST(case_6_special_bits),
+        TEST(case_7_devices),
+        TEST(case_8_owners),
+        TEST(attributes_are_not_applied),
+        TEST(case_9_sparse_files),
+        TEST(case_10_too_many_too_deep_too_long),
+        TEST(headers_are_bounded),
+        TEST(case_11_not_what_it_should_be),
+        TEST(gzip_in_gzip_is_not_unpacked_twice),
+        TEST(the_digest_is_the_truer_message),
+        TEST(empty_archives_are_refused),
+        TEST(case_12_names_are_escaped),
+        TEST(names_with_nul_stay_inside),
+        TEST(the_directory_must_be_empty),
+        TEST(real_tars_are_the_same_afterwards),
+    };
+
+    (void)umask(022);
+    return cmocka_run_group_tests_name("unpack", tests, NULL, NULL);
+}
