@@ -1,0 +1,52 @@
+/* config_keys.h - what config*.c share: the table of keys, one value read or written, one
+ * assignment. Pure. Nobody else includes it. */
+#ifndef CORE_CONFIG_KEYS_H
+#define CORE_CONFIG_KEYS_H
+
+#include "base/err.h"
+#include "base/str.h"
+#include "core/config.h"
+
+enum key_kind {
+    KEY_PATH, /* absolute; "" and WORD where they are allowed */
+    KEY_NAME, /* letters, digits, '-', '_', '.' */
+    KEY_BOOL,
+    KEY_LEVEL,
+    KEY_UNSIGNED,
+    KEY_U64,
+    KEY_BYTES, /* uint64_t */
+    KEY_USEC,  /* uint64_t */
+    KEY_FACTOR,
+    KEY_UIDS,  /* "FIRST-LAST" */
+    KEY_PORTS, /* "FIRST-LAST" */
+};
+
+struct key {
+    const char *section, *name;
+    enum key_kind kind;
+    const char *initial; /* the default, as in the file; of a size: NULL */
+    size_t offset;       /* in struct config, or in struct size */
+    size_t offset2;      /* of a range's end */
+    uint64_t min;        /* of a number, in its unit */
+    uint64_t max;        /* of a number; of a text: the size of its array */
+    bool may_be_off;     /* 0 is allowed below MIN, "" for a text */
+    const char *word;    /* instead of a path */
+};
+
+/* NAME NULL ends each table. Sections are contiguous and in the order of the shipped file. */
+const struct key *config_keys(void);
+const struct key *size_keys(void);
+
+/* Reads VALUE into the member that K tells of BASE. Errors are the operator's and say "KEY: …". */
+int key_parse(const struct key *k, const char *value, void *base, struct err *e);
+/* Adds the value as key_parse() takes it. */
+void key_format(const struct key *k, const void *base, struct str *out);
+
+/* An error with the operator's fault; returns -EINVAL. */
+int config_refuse(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* -EINVAL: there is no such section. "size NAME" makes that size. */
+int config_enter_section(struct config *c, const char *section, struct err *e);
+int config_assign(struct config *c, const char *section, const char *name, const char *value,
+                  struct err *e);
+
+#endif
