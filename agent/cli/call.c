@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 char *call_path(const struct target *t, const char *word, char out[CALL_PATH_MAX])
 {
@@ -42,6 +43,14 @@ char *call_release(const json_t *obj, char out[32])
     else
         (void)snprintf(out, 32, "-");
     return out;
+}
+
+int64_t call_release_number(const json_t *obj)
+{
+    char text[32];
+
+    (void)call_release(obj, text);
+    return text[0] == 'v' ? strtoll(text + 1, NULL, 10) : -1;
 }
 
 int call_exit_status(const json_t *obj)

@@ -19,6 +19,9 @@ const char *call_operand(const struct cli *cli, int argc, char **argv, const cha
 /* A member that is a number or its text ("release": 3 or "v3"): "v3". OUT of 32 bytes. */
 char *call_release(const json_t *obj, char out[32]);
 
+/* The same as a number; -1: there is none. */
+int64_t call_release_number(const json_t *obj);
+
 /* The status in an exit's description, as a shell has it; -1 when it tells none. */
 int call_exit_status(const json_t *obj);
 

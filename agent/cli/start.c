@@ -158,7 +158,7 @@ static int start(struct cli *cli, const char *app, const struct start_options *o
         r = client_call(cli->socket, "POST", call_path(&t, "releases", path), spec, &answer, &e);
     if (r < 0)
         return cli_fail(&e);
-    int64_t version = json_int(answer, "version", 0);
+    int64_t version = call_release_number(answer);
     if (!o->no_wait)
         return wait_started(cli, app, version, s, &e);
     if (cli->json)

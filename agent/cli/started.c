@@ -5,17 +5,7 @@
 #include "cli/pstable.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-/* "release" as a number or "v3". */
-static int64_t release_number(const json_t *obj)
-{
-    char text[32];
-
-    (void)call_release(obj, text);
-    return text[0] == 'v' ? strtoll(text + 1, NULL, 10) : -1;
-}
 
 static int64_t formation_total(const json_t *app)
 {
@@ -33,7 +23,7 @@ enum started started_look(const json_t *app, const json_t *dynos, int64_t versio
     int64_t up = 0, others = 0;
     size_t i;
 
-    if (release_number(app) > version)
+    if (call_release_number(app) > version)
         return STARTED_OTHER;
     json_array_foreach(dynos, i, dyno)
     {
@@ -41,7 +31,7 @@ enum started started_look(const json_t *app, const json_t *dynos, int64_t versio
 
         if (!strcmp(json_str(dyno, "type", ""), "run"))
             continue; /* one-offs are not of the formation */
-        if (release_number(dyno) != version)
+        if (call_release_number(dyno) != version)
             others++; /* on its way out */
         else if (!strcmp(state, "crashed"))
             return STARTED_CRASHED;
