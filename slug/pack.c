@@ -26,7 +26,7 @@ struct packing {
     struct archive *a;
     EVP_MD_CTX *md;
     int out;
-    int write_error; /* of OUT, which libarchive does not carry */
+    int write_error; /* of OUT; nothing is written any more */
     struct ignore ignore;
     struct slug_packed result;
     struct err *e;
@@ -56,17 +56,22 @@ static int archive_failed(struct packing *p)
     return err_say(p->e, EIO, "pack %.200s: %.200s", p->path, why ? why : "failed");
 }
 
+/* Never fails for libarchive, whose gzip filter would leak its state then: after an error it throws
+ * away what still comes, and the error is found in P. */
 static la_ssize_t on_write(struct archive *a, void *userdata, const void *buf, size_t len)
 {
     struct packing *p = userdata;
-    int r = fd_write_full(p->out, buf, len);
 
-    if (r < 0 || EVP_DigestUpdate(p->md, buf, len) != 1) {
-        p->write_error = r < 0 ? -r : EIO;
-        archive_set_error(a, p->write_error, "write");
-        return -1;
-    }
-    p->result.compressed += len;
+    (void)a;
+    if (p->write_error)
+        return (la_ssize_t)len;
+    int r = fd_write_full(p->out, buf, len);
+    if (r < 0)
+        p->write_error = -r;
+    else if (EVP_DigestUpdate(p->md, buf, len) != 1)
+        p->write_error = EIO;
+    else
+        p->result.compressed += len;
     return (la_ssize_t)len;
 }
 
@@ -138,8 +143,7 @@ static int put_header(struct packing *p, const struct stat *st, const char *syml
     archive_entry_set_size(entry, S_ISREG(st->st_mode) ? st->st_size : 0);
     if (symlink)
         archive_entry_set_symlink(entry, symlink);
-    /* A warning: a name that is not UTF-8 goes in as the bytes that it is. */
-    if (archive_write_header(p->a, entry) < ARCHIVE_WARN)
+    if (archive_write_header(p->a, entry) < ARCHIVE_WARN || p->write_error)
         return archive_failed(p);
     p->result.entries++;
     return 0;
@@ -163,7 +167,7 @@ static int put_file(struct packing *p, int dir, const char *name)
         done += n;
         if (done > st.st_size)
             break;
-        if (archive_write_data(p->a, p->buf, (size_t)n) != n)
+        if (archive_write_data(p->a, p->buf, (size_t)n) != n || p->write_error)
             return archive_failed(p);
     }
     if (n < 0)
@@ -259,24 +263,25 @@ static int pack_all(struct packing *p, int dirfd)
 
     if (r < 0)
         return r;
-    if (archive_write_set_format_pax_restricted(p->a) != ARCHIVE_OK ||
+    /* GNU tar: names are bytes in it. A pax header depends on the locale. */
+    if (archive_write_set_format_gnutar(p->a) != ARCHIVE_OK ||
         archive_write_add_filter_gzip(p->a) != ARCHIVE_OK ||
         archive_write_set_options(p->a, GZIP_OPTIONS) != ARCHIVE_OK ||
         archive_write_set_bytes_in_last_block(p->a, 1) != ARCHIVE_OK ||
         archive_write_open(p->a, p, NULL, on_write, NULL) != ARCHIVE_OK)
         return archive_failed(p);
     r = put_dir(p, dirfd, 0);
-    if (r == 0 && archive_write_close(p->a) != ARCHIVE_OK)
+    if (r == 0 && (archive_write_close(p->a) != ARCHIVE_OK || p->write_error))
         r = archive_failed(p);
     return r;
 }
 
 static void packing_done(struct packing *p)
 {
-    if (p->a) {
-        (void)archive_write_fail(p->a); /* after a failure nothing more is written */
+    if (!p->write_error)
+        p->write_error = ECANCELED; /* freeing closes: after a failure nothing more is written */
+    if (p->a)
         (void)archive_write_free(p->a);
-    }
     EVP_MD_CTX_free(p->md);
     ignore_done(&p->ignore);
     slug_packed_done(&p->result);
