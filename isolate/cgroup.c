@@ -416,7 +416,7 @@ int cgroup_oom_fd(struct cgroup *c)
 
 int cgroup_quota_fd(struct cgroup *c)
 {
-    return c->quota_fd;
+    return c->tree->ops && c->tree->ops->quota_fd ? c->tree->ops->quota_fd(c) : -1;
 }
 
 /* --- joining --- */

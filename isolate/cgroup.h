@@ -72,8 +72,10 @@ int cgroup_remove(struct cgroup *c, struct err *e);
  * descriptor on memory.events (POLLIN). Read it empty, then ask cgroup_usage(). Owned by C; -1:
  * CGROUP_NONE. */
 int cgroup_oom_fd(struct cgroup *c);
-/* A descriptor that becomes readable when memory passes memory_quota: v1 a threshold eventfd; -1
- * where there is none (v2): poll cgroup_usage() with a timer. Owned by C. */
+/* A descriptor that becomes readable when memory passes memory_quota, either way: v1 a threshold
+ * eventfd; -1 where there is none (v2): poll cgroup_usage() with a timer. Owned by C, and another
+ * one after cgroup_set_limits(). On v1 the first call blocks for an RCU grace period, 10 ms: not in
+ * the path of a start. */
 int cgroup_quota_fd(struct cgroup *c);
 
 #endif

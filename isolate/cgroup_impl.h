@@ -16,7 +16,8 @@ enum controller { CTRL_MEMORY, CTRL_PIDS, CTRL_CPU, CTRL_CPUACCT, CTRL_FREEZER, 
 
 struct cgroup_ops {
     int (*set_limits)(struct cgroup *c, const struct limits *limits, struct err *e);
-    int (*watch)(struct cgroup *c, struct err *e); /* fills oom_fd and quota_fd */
+    int (*watch)(struct cgroup *c, struct err *e); /* fills oom_fd */
+    int (*quota_fd)(struct cgroup *c);             /* NULL: there is no such thing */
     int (*usage)(struct cgroup *c, struct cgroup_usage *ret, struct err *e);
     bool (*populated)(struct cgroup *c);
     int (*kill)(struct cgroup *c, struct err *e);

@@ -92,13 +92,20 @@ static int watch_file(const struct cgroup *c, const char *file, uint64_t thresho
 
 static int v1_watch(struct cgroup *c, struct err *e)
 {
-    const char *usage = c->tree->memsw ? "memory.memsw.usage_in_bytes" : "memory.usage_in_bytes";
-    int r = c->oom_fd >= 0 ? 0 : watch_file(c, "memory.oom_control", 0, &c->oom_fd, e);
-
-    if (r < 0)
-        return r;
+    /* The threshold belongs to the old limit; v1_quota_fd() makes the next. */
     fd_closep(&c->quota_fd);
-    return c->quota > 0 ? watch_file(c, usage, c->quota, &c->quota_fd, e) : 0;
+    return c->oom_fd >= 0 ? 0 : watch_file(c, "memory.oom_control", 0, &c->oom_fd, e);
+}
+
+/* Only when asked for: registering a threshold waits for an RCU grace period (10 ms). */
+static int v1_quota_fd(struct cgroup *c)
+{
+    const char *usage = c->tree->memsw ? "memory.memsw.usage_in_bytes" : "memory.usage_in_bytes";
+    struct err ignored = ERR_INIT; /* the caller's timer sees it too */
+
+    if (c->quota_fd < 0 && c->quota > 0)
+        (void)watch_file(c, usage, c->quota, &c->quota_fd, &ignored);
+    return c->quota_fd;
 }
 
 static int v1_usage(struct cgroup *c, struct cgroup_usage *ret, struct err *e)
@@ -177,6 +184,7 @@ static int v1_kill(struct cgroup *c, struct err *e)
 static const struct cgroup_ops v1_ops = {
     .set_limits = v1_set_limits,
     .watch = v1_watch,
+    .quota_fd = v1_quota_fd,
     .usage = v1_usage,
     .populated = v1_populated,
     .kill = v1_kill,

@@ -25,7 +25,8 @@ enum init_fd {
     INIT_FD_STDERR = 2,
     INIT_FD_CTL = 3,    /* a connected SOCK_SEQPACKET socket: the agent that started it */
     INIT_FD_LISTEN = 4, /* bound and listening, for the agents to come */
-    INIT_FD_RECORD = 5, /* regular file, write only: the exit event goes here */
+    INIT_FD_RECORD = 5, /* regular file, write only, empty: INIT_MAIN_ENDED is written to its start
+                         * when the command ends, INIT_EXITED over it when all is over */
     INIT_FD_LAUNCH = 6, /* memfd, read only: struct init_launch and its strings */
     INIT_FD_LOG = 7,    /* the log pipe's read end: kept for whoever reads the logs next */
     INIT_FD_COUNT = 8,
@@ -57,7 +58,8 @@ enum init_request_kind {
     INIT_EXEC = 4, /* one more process; descriptors: [0] launch memfd, [1..3] stdin, stdout, stderr
                     * (absent with INIT_TTY). Answered by INIT_EXEC_STARTED or _FAILED */
     INIT_EXEC_SIGNAL = 5, /* signo to the process group of the exec `token` */
-    INIT_RELEASE = 6,     /* the exit has been recorded and the log pipe read to its end: exit */
+    INIT_RELEASE = 6,     /* the exit has been recorded and the log pipe read to its end: exit.
+                           * Ignored before INIT_PHASE_ENDED */
 };
 
 struct init_request {
@@ -73,7 +75,8 @@ enum init_event_kind {
                        * it started or after it ended; status as in INIT_EXITED when ended */
     INIT_STARTED = 2, /* the command's execve succeeded; descriptor with INIT_TTY: [0] PTY master */
     INIT_START_FAILED =
-        3,           /* execve failed: status is the errno. dyno-init behaves as after an exit */
+        3,           /* execve failed: status is the errno. dyno-init behaves as after an exit with
+                      * 127 (ENOENT) or 126: INIT_EXITED follows, start_errno is set in it */
     INIT_EXITED = 4, /* every process of the dyno is gone; status: the command's wait status */
     INIT_EXEC_STARTED = 5, /* token; descriptor with INIT_TTY: [0] PTY master */
     INIT_EXEC_FAILED = 6,  /* token; status: the errno */
@@ -81,6 +84,10 @@ enum init_event_kind {
     INIT_MAIN_ENDED = 8,   /* after INIT_STOP: the command ended (status), others still run */
 };
 
+/* ENDED: every process is gone, as INIT_EXITED says. While the command is over but others still run
+ * the phase is RUNNING, with pid 0 and ended_boot_usec set. After INIT_STATE nothing that it said
+ * is sent again; but an INIT_STARTED whose terminal nobody has taken, and the INIT_EXEC_EXITED of
+ * ends that nobody was there to hear, follow it. */
 enum init_phase { INIT_PHASE_STARTING = 0, INIT_PHASE_RUNNING = 1, INIT_PHASE_ENDED = 2 };
 
 struct init_event {

@@ -6,10 +6,11 @@
  * agent that dies in the middle of one leaves a child that either completes or fails by itself.
  *
  * As root: the child does its mounts with the machine's root credentials in a mount namespace that
- * the machine's user namespace owns, then joins the dyno's user namespace, where it is one
- * unprivileged user and has no capability over any of its namespaces. Rootless: the agent itself
- * lives in a user namespace of its own (sandbox_enter_rootless), where it has the same powers over
- * a private mount namespace; everything after that is the same code. */
+ * the machine's user namespace owns (a copy of the root template's, see rootfs.c), then joins the
+ * dyno's user namespace, where it is one unprivileged user and has no capability over any of its
+ * namespaces. Rootless: the agent itself lives in a user namespace of its own
+ * (sandbox_enter_rootless), where it has the same powers over a private mount namespace; everything
+ * after that is the same code. */
 #ifndef ISOLATE_SANDBOX_H
 #define ISOLATE_SANDBOX_H
 
@@ -27,8 +28,8 @@ int sandbox_enter_rootless(struct err *e);
 
 struct sandbox_config {
     const char *stack;       /* "host", or an absolute path of a root filesystem's directory */
-    const char *runtime_dir; /* the agent's runtime directory, exists; the root template is mounted
-                              * in its `root` directory, inside a private mount namespace only */
+    const char *runtime_dir; /* the agent's runtime directory, exists; its `root` directory is the
+                              * place where the template is mounted while it is built */
     const char *init_path;   /* the dyno-init program */
     bool rootless;           /* sandbox_enter_rootless() was called */
     uid_t slug_owner; /* uid that owns unpacked slugs on disk; also the uid inside every dyno,
@@ -37,8 +38,9 @@ struct sandbox_config {
 
 struct sandbox;
 
-/* Root: makes the mount namespace private to this process first (unshare: must be single-threaded).
- * Builds the root template, compiles the seccomp program, opens dyno-init, probes the kernel. */
+/* Builds the root template, in a mount namespace of its own (the caller's stays as it is), compiles
+ * the seccomp program, opens dyno-init. Blocks for some 10 ms; forks. After a change of the stack,
+ * or of the host's /etc, open another one: dynos keep the one they were started with. */
 int sandbox_open(const struct sandbox_config *config, struct sandbox **ret, struct err *e);
 void sandbox_freep(struct sandbox **s);
 /* The stack has /bin/bash or /usr/bin/bash. */
@@ -50,7 +52,8 @@ bool sandbox_has_bash(const struct sandbox *s);
 int sandbox_userns(const struct sandbox *s, uid_t uid, gid_t gid, int *ret_fd, struct err *e);
 
 /* Everything that one start needs, decided. Descriptors are borrowed for the call; all are CLOEXEC.
- */
+ * slug_fd and scratch_fd must have been opened in the agent's own mount namespace (rootless: after
+ * sandbox_enter_rootless()): the kernel clones no mount of another one. */
 struct plan {
     const char *hostname;
     uid_t uid; /* host ids of the dyno; rootless: the agent's own */
@@ -85,9 +88,9 @@ struct spawned {
 /* Clones the child into its namespaces and returns at once. */
 int sandbox_spawn(struct sandbox *s, const struct plan *plan, struct spawned *ret, struct err *e);
 
-/* What became of the child's steps: 1: dyno-init was executed; 0: not known yet; negative: the step
- * that failed is in E ("switch user: setresuid: Operation not permitted") and the child has exited.
- */
+/* What became of the child's steps. 1: they are over without a failure: dyno-init was executed, or
+ * the child was killed on the way, which its pidfd tells. 0: not known yet. Negative: the step that
+ * failed is in E ("switch user: setresuid: Operation not permitted") and the child has exited. */
 int sandbox_report(int report_fd, struct err *e);
 
 /* One line of `dyno doctor`. */

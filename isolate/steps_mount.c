@@ -63,7 +63,8 @@ int step_namespaces(struct start *st, struct err *e)
 
 /* Layers by path: by descriptor needs Linux 6.13. Directory renames in the lower layer need
  * redirect_dir, which root may use. What a dyno writes is gone at its next start, so nothing is
- * ever synced to the disk (volatile): neither an app's fsync nor the unmount waits for it. */
+ * ever synced to the disk (volatile): neither an app's fsync nor the unmount waits for it; and as a
+ * layer is never used twice, it needs no mark of its identity (uuid). */
 static int mount_overlay(const struct start *st, struct err *e)
 {
     scoped_fd fs = k_fsopen("overlay");
@@ -71,7 +72,7 @@ static int mount_overlay(const struct start *st, struct err *e)
     if (fs < 0)
         return err_set(e, errno, "fsopen overlay");
     if (set_string(fs, "lowerdir", "/app") < 0 || set_string(fs, "upperdir", "/tmp/upper") < 0 ||
-        set_string(fs, "workdir", "/tmp/work") < 0 ||
+        set_string(fs, "workdir", "/tmp/work") < 0 || set_string(fs, "uuid", "off") < 0 ||
         k_fsconfig(fs, K_FSCONFIG_SET_FLAG, "volatile", NULL) < 0)
         return err_set(e, errno, "configure the overlay");
     if (st->s->rootless ? k_fsconfig(fs, K_FSCONFIG_SET_FLAG, "userxattr", NULL) < 0
