@@ -9,6 +9,7 @@
 #include "core/dyno.h"
 #include "core/ready.h"
 #include "core/reconcile.h"
+#include "slug/procfile.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -274,28 +275,48 @@ int agent_change(struct agent *a, const json_t *entry, json_t **ret_entry, struc
     return r;
 }
 
+/* Through slug_meta_types(): what dynod-fetch said is a stranger's word until it is checked. */
+static int types_json(const json_t *meta, json_t **ret, struct err *e)
+{
+    scoped(procfile_done) struct procfile p = {0};
+    int r = slug_meta_types(meta, &p, e);
+
+    if (r < 0)
+        return r;
+    json_t *list = json_array();
+    for (size_t i = 0; i < p.n_types; i++)
+        (void)json_array_append_new(
+            list, json_pack("{s:s,s:s,s:b}", "name", p.types[i].name, "command", p.types[i].command,
+                            "from_release_file", p.types[i].from_release_file));
+    if (json_array_size(list) != p.n_types) {
+        json_decref(list);
+        return err_say(e, EBADMSG, "the slug's process types are not UTF-8");
+    }
+    *ret = list;
+    return 0;
+}
+
 int agent_resolve(struct agent *a, const struct app *app, const struct digest *digest,
                   const json_t *meta, struct err *e)
 {
-    json_t *entry = json_pack("{s:s,s:s,s:i,s:s,s:O}", "op", "resolve", "app", app->name, "version",
-                              (int)app->release.version, "digest", digest->hex, "types",
-                              json_object_get(meta, "types"));
+    scoped(json_freep) json_t *types = NULL;
+    scoped(json_freep) json_t *entry = NULL;
     scoped(json_freep) json_t *done = NULL;
-    const json_t *unknown;
+    char name[APP_NAME_MAX + 1];
+    json_t *type;
     size_t i;
-    json_t *name;
+    int r = types_json(meta, &types, e);
 
-    if (!entry)
-        return err_say(e, EBADMSG, "the slug's description holds no process types");
-    struct dyno_name any = {0};
-    (void)snprintf(any.app, sizeof(any.app), "%s", app->name);
-    int r = agent_change(a, entry, &done, e);
-    json_decref(entry);
     if (r < 0)
         return r;
-    unknown = json_object_get(done, "unknown_types");
-    json_array_foreach(unknown, i, name)
-        log_warn("%s: its slug has no process type '%s'", any.app, json_string_value(name));
+    (void)snprintf(name, sizeof(name), "%s", app->name); /* the change may replace APP */
+    entry = json_pack("{s:s,s:s,s:i,s:s,s:O}", "op", "resolve", "app", name, "version",
+                      (int)app->release.version, "digest", digest->hex, "types", types);
+    r = entry ? agent_change(a, entry, &done, e) : err_set(e, ENOMEM, "resolve a release");
+    if (r < 0)
+        return r;
+    json_array_foreach(json_object_get(done, "unknown_types"), i, type)
+        log_warn("%s: its slug has no process type '%s'", name, json_string_value(type));
     return 0;
 }
 
@@ -469,41 +490,44 @@ static int adopt_all(struct agent *a, struct err *e)
 /* --- Opening
  * ---------------------------------------------------------------------------------------------- */
 
-/* PATH/NAME, made with MODE; *ret_fd: O_RDONLY directory. */
-static int open_dir(const char *path, const char *name, mode_t mode, int *ret_fd, struct err *e)
+/* PATH/NAME, made with MODE for OWNER, who may be somebody else than us; *ret_fd: O_RDONLY
+ * directory. */
+static int open_dir(const char *path, const char *name, mode_t mode, uid_t owner, int *ret_fd,
+                    struct err *e)
 {
     char full[512];
+    struct stat st;
 
     (void)snprintf(full, sizeof(full), "%s%s%s", path, name[0] ? "/" : "", name);
     int r = dir_make_all(full, mode, e);
     if (r < 0)
         return r;
     *ret_fd = open(full, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    if (*ret_fd < 0)
+    if (*ret_fd < 0 || fstat(*ret_fd, &st) < 0)
         return err_set(e, errno, "open the directory %s", full);
-    struct stat st;
-    if (fstat(*ret_fd, &st) < 0 || st.st_uid != geteuid())
-        return err_say(e, EPERM, "the directory %s belongs to somebody else", full);
-    return fchmod(*ret_fd, mode) < 0 ? err_set(e, errno, "set the mode of %s", full) : 0;
+    if (st.st_uid != owner && st.st_uid != geteuid())
+        return err_say(e, EPERM, "the directory %s belongs to somebody else (uid %u)", full,
+                       (unsigned)st.st_uid);
+    if (fchmod(*ret_fd, mode) < 0 || (st.st_uid != owner && fchown(*ret_fd, owner, owner) < 0))
+        return err_set(e, errno, "set the owner and mode of %s", full);
+    return 0;
 }
 
 static int open_dirs(struct agent *a, struct err *e)
 {
     const struct config *c = &a->config;
+    uid_t self = geteuid(), logs = a->rootless ? self : c->uid_first + UID_LOGS;
     scoped_fd runtime = -1;
-    int r = open_dir(c->runtime_dir, "", 0755, &runtime, e);
+    int r = open_dir(c->runtime_dir, "", 0755, self, &runtime, e);
 
     if (r == 0)
-        r = open_dir(c->runtime_dir, "run", 0700, &a->env.run_dirfd, e);
+        r = open_dir(c->runtime_dir, "run", 0700, self, &a->env.run_dirfd, e);
     if (r == 0)
-        r = open_dir(c->runtime_dir, "logs", 0700, &a->logs_dirfd, e);
+        r = open_dir(c->runtime_dir, "logs", 0700, logs, &a->logs_dirfd, e);
     if (r == 0)
-        r = open_dir(c->state_dir, "", 0711, &a->state_dirfd, e);
+        r = open_dir(c->state_dir, "", 0711, self, &a->state_dirfd, e);
     if (r == 0)
-        r = open_dir(c->state_dir, "scratch", 0711, &a->env.scratch_dirfd, e);
-    if (r == 0 && !a->rootless &&
-        fchown(a->logs_dirfd, c->uid_first + UID_LOGS, c->uid_first + UID_LOGS) < 0)
-        r = err_set(e, errno, "give %s/logs to dynod-logs", c->runtime_dir);
+        r = open_dir(c->state_dir, "scratch", 0711, self, &a->env.scratch_dirfd, e);
     return r;
 }
 

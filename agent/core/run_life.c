@@ -50,7 +50,8 @@ bool run_read_exit(struct run *r)
         return false;
     r->started_boot = event.started_boot_usec;
     r->start_errno = (int)event.start_errno;
-    if (event.phase == INIT_PHASE_ENDED) {
+    /* The command's end counts even if dyno-init died before the others were gone. */
+    if (event.kind == INIT_EXITED || event.kind == INIT_MAIN_ENDED) {
         r->status = event.status;
         r->status_known = true;
         r->ended_boot = event.ended_boot_usec;
