@@ -66,22 +66,34 @@ static int make_spec(const struct start_options *o, json_t *spec, struct err *e)
     return r;
 }
 
+/* What is waited for. */
+struct waiting {
+    const struct cli *cli;
+    const char *app;
+    const json_t *wanted; /* the formation asked for, or NULL */
+    int64_t version;
+};
+
 /* Asks how far the release is. */
-static int look(const struct cli *cli, const char *app, int64_t version, json_t **ret_dynos,
-                enum started *ret, struct err *e)
+static int look(const struct waiting *w, json_t **ret_dynos, enum started *ret, struct err *e)
 {
     scoped(json_freep) json_t *state = NULL, *dynos = NULL;
     struct target t = {0};
     char path[CALL_PATH_MAX];
 
-    (void)snprintf(t.app, sizeof(t.app), "%s", app);
-    int r = client_call(cli->socket, "GET", call_path(&t, NULL, path), NULL, &state, e);
-    (void)snprintf(path, sizeof(path), "/v1/dynos?app=%s", app);
+    (void)snprintf(t.app, sizeof(t.app), "%s", w->app);
+    int r = client_call(w->cli->socket, "GET", call_path(&t, NULL, path), NULL, &state, e);
+    (void)snprintf(path, sizeof(path), "/v1/dynos?app=%s", w->app);
     if (r == 0)
-        r = client_call(cli->socket, "GET", path, NULL, &dynos, e);
+        r = client_call(w->cli->socket, "GET", path, NULL, &dynos, e);
     if (r < 0)
         return r;
-    *ret = started_look(state, dynos, version);
+    *ret = started_look(state, dynos, w->wanted, w->version);
+    if (*ret == STARTED_NO_TYPE) {
+        (void)err_say(e, EINVAL, "the slug has no process type '%s'",
+                      started_missing(state, w->wanted));
+        return err_blame(e, FAULT_OPERATOR);
+    }
     *ret_dynos = TAKE_PTR(dynos);
     return 0;
 }
@@ -116,26 +128,25 @@ static int print_result(const struct cli *cli, const json_t *dynos, enum started
 }
 
 /* Waits by events; each batch of them is a reason to look. */
-static int wait_started(const struct cli *cli, const char *app, int64_t version, struct feed *s,
-                        struct err *e)
+static int wait_started(const struct waiting *w, struct feed *s, struct err *e)
 {
     for (;;) {
         scoped(json_freep) json_t *dynos = NULL;
         enum started what = STARTED_NOT_YET;
         const char *line;
         size_t len;
-        int r = look(cli, app, version, &dynos, &what, e);
+        int r = look(w, &dynos, &what, e);
 
         if (r < 0)
             return cli_fail(e);
         if (what != STARTED_NOT_YET) {
             while (feed_line(s, &line, &len, e) > 0)
-                progress(cli, app, line, len);
-            return print_result(cli, dynos, what);
+                progress(w->cli, w->app, line, len);
+            return print_result(w->cli, dynos, what);
         }
         r = feed_line_wait(s, &line, &len, e);
         for (; r > 0; r = feed_line(s, &line, &len, e))
-            progress(cli, app, line, len);
+            progress(w->cli, w->app, line, len);
         if (r < 0)
             return cli_fail(e);
     }
@@ -159,8 +170,9 @@ static int start(struct cli *cli, const char *app, const struct start_options *o
     if (r < 0)
         return cli_fail(&e);
     int64_t version = call_release_number(answer);
+    const struct waiting w = {cli, app, json_object_get(spec, "formation"), version};
     if (!o->no_wait)
-        return wait_started(cli, app, version, s, &e);
+        return wait_started(&w, s, &e);
     if (cli->json)
         return cli_print_json(answer);
     (void)printf("%s v%lld\n", app, (long long)version);

@@ -17,7 +17,24 @@ static int64_t formation_total(const json_t *app)
     return total;
 }
 
-enum started started_look(const json_t *app, const json_t *dynos, int64_t version)
+const char *started_missing(const json_t *app, const json_t *wanted)
+{
+    const json_t *formation = json_object_get(app, "formation");
+    const char *type;
+    json_t *count;
+
+    if (!json_bool(json_object_get(app, "release"), "resolved", true))
+        return NULL;
+    json_object_foreach((json_t *)wanted, type, count)
+    {
+        if (json_integer_value(count) > 0 && !json_object_get(formation, type))
+            return type;
+    }
+    return NULL;
+}
+
+enum started started_look(const json_t *app, const json_t *dynos, const json_t *wanted,
+                          int64_t version)
 {
     const json_t *dyno, *release = json_object_get(app, "release");
     int64_t up = 0, others = 0;
@@ -25,6 +42,8 @@ enum started started_look(const json_t *app, const json_t *dynos, int64_t versio
 
     if (call_release_number(app) > version)
         return STARTED_OTHER;
+    if (started_missing(app, wanted))
+        return STARTED_NO_TYPE;
     json_array_foreach(dynos, i, dyno)
     {
         const char *state = json_str(dyno, "state", "");

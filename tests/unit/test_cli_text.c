@@ -353,7 +353,7 @@ static void formations(void **state)
 static enum started look(const char *app, const char *dynos)
 {
     json_t *a = parse(app), *d = parse(dynos);
-    enum started what = started_look(a, d, 3);
+    enum started what = started_look(a, d, NULL, 3);
 
     json_decref(a);
     json_decref(d);
@@ -391,6 +391,24 @@ static void a_start_is_over_when_all_are_up_or_one_crashed(void **state)
                      STARTED_UP);
 }
 
+static void a_type_that_lacks_is_noticed(void **state)
+{
+    json_t *wanted = parse("{\"web\":0,\"nosuch\":1}");
+    json_t *app = parse("{\"release\":{\"version\":3,\"resolved\":true},"
+                        "\"formation\":{\"web\":0}}");
+    json_t *not_yet = parse("{\"release\":{\"version\":3,\"resolved\":false},\"formation\":{}}");
+    json_t *none = json_array();
+
+    (void)state;
+    assert_int_equal(started_look(app, none, wanted, 3), STARTED_NO_TYPE);
+    assert_string_equal(started_missing(app, wanted), "nosuch");
+    assert_int_equal(started_look(not_yet, none, wanted, 3), STARTED_NOT_YET);
+    json_decref(wanted);
+    json_decref(app);
+    json_decref(not_yet);
+    json_decref(none);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -409,6 +427,7 @@ int main(void)
         cmocka_unit_test(slug_addresses),
         cmocka_unit_test(formations),
         cmocka_unit_test(a_start_is_over_when_all_are_up_or_one_crashed),
+        cmocka_unit_test(a_type_that_lacks_is_noticed),
     };
     return cmocka_run_group_tests_name("cli_text", tests, NULL, NULL);
 }
