@@ -116,8 +116,16 @@ static bool v2_usable(const char *mount)
 
 static bool parent_valid(const char *parent)
 {
-    return !strcmp(parent, "auto") || (parent[0] == '/' && parent[1] != '\0' &&
-                                       !strstr(parent, "/.") && !strchr(parent, '\n'));
+    return !strcmp(parent, "auto") || str_starts(parent, "auto/") ||
+           (parent[0] == '/' && parent[1] != '\0' && !strstr(parent, "/.") &&
+            !strchr(parent, '\n'));
+}
+
+const char *cgroup_own_name(const char *parent)
+{
+    if (!strcmp(parent, "auto"))
+        return "/dynod";
+    return str_starts(parent, "auto/") ? parent + strlen("auto") : parent;
 }
 
 /* CGROUP_NONE in place of what could not be opened. */

@@ -42,6 +42,9 @@ struct cgroup {
     char id[CGROUP_ID_MAX + 1];
 };
 
+/* The path that PARENT means where nothing is delegated. */
+const char *cgroup_own_name(const char *parent);
+
 /* Where the tree looks; for the tests. */
 struct cgroup_sources {
     const char *mountinfo;   /* /proc/self/mountinfo */

@@ -227,8 +227,7 @@ int cgroup_v1_open(struct cgroup_tree *t, char *const mounts[CTRL_COUNT], const 
                        "no cgroup hierarchy has the %s controller: mount it, or boot "
                        "with cgroup v2",
                        mounts[CTRL_MEMORY] ? "pids" : "memory");
-    if (!strcmp(parent, "auto"))
-        parent = "/dynod";
+    parent = cgroup_own_name(parent);
     for (int i = 0; i < CTRL_COUNT; i++) {
         char *list = mounts[i] ? found : missing;
         size_t len = strlen(list);

@@ -226,7 +226,7 @@ static int choose_parent(const char *mount, const char *self_cgroup, const char 
 {
     char own[PATH_TEXT_MAX / 2], dir[PATH_TEXT_MAX];
 
-    if (strcmp(parent, "auto") != 0) {
+    if (!str_starts(parent, "auto")) {
         (void)path_join(out, parent, "");
         return 0;
     }
@@ -241,7 +241,7 @@ static int choose_parent(const char *mount, const char *self_cgroup, const char 
         (void)path_join(out, own, "/dynos");
         return move_aside(dir, e);
     }
-    (void)snprintf(out, PATH_TEXT_MAX, "/dynod");
+    (void)path_join(out, cgroup_own_name(parent), "");
     return 0;
 }
 

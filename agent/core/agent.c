@@ -531,6 +531,16 @@ static int open_dirs(struct agent *a, struct err *e)
     return r;
 }
 
+/* FNV-1a: the same state directory has the same cgroups after a restart. */
+static uint32_t text_hash(const char *text)
+{
+    uint32_t hash = 2166136261u;
+
+    for (; *text; text++)
+        hash = (hash ^ (unsigned char)*text) * 16777619u;
+    return hash;
+}
+
 static int open_sandbox(struct agent *a, struct err *e)
 {
     const struct config *c = &a->config;
@@ -542,7 +552,11 @@ static int open_sandbox(struct agent *a, struct err *e)
                                 .init_path = init,
                                 .rootless = a->rootless,
                                 .slug_owner = a->slug_owner};
-    int r = cgroup_tree_open(c->cgroup_parent, !a->rootless, &a->cgroups, e);
+    char parent[sizeof(c->cgroup_parent) + 32];
+    (void)snprintf(parent, sizeof(parent), "%s", c->cgroup_parent);
+    if (!strcmp(parent, "auto") && strcmp(c->state_dir, "/var/lib/dynod") != 0)
+        (void)snprintf(parent, sizeof(parent), "auto/dynod-%08x", text_hash(c->state_dir));
+    int r = cgroup_tree_open(parent, !a->rootless, &a->cgroups, e);
     if (r == 0)
         r = sandbox_open(&sc, &a->sandbox, e);
     return r;

@@ -7,6 +7,11 @@
 #include <errno.h>
 #include <sys/epoll.h>
 
+void api_again(struct api *api)
+{
+    (void)sd_event_source_set_enabled(api->again, SD_EVENT_ONESHOT); /* our own source */
+}
+
 static int on_timeout(sd_event_source *s, uint64_t usec, void *userdata)
 {
     struct api *api = userdata;
@@ -27,7 +32,7 @@ static void arm(struct api *api)
 
     if (MHD_get_timeout(api->daemon, &msec) == MHD_YES) {
         if (msec == 0) {
-            (void)sd_event_source_set_enabled(api->again, SD_EVENT_ONESHOT); /* our own source */
+            api_again(api);
             return;
         }
         at = clock_boot() + msec * USEC_PER_MSEC;
@@ -130,15 +135,15 @@ void api_freep(struct api **p)
         return;
     sd_event_source_disable_unref(api->accept_source);
     sd_event_source_disable_unref(api->accept_retry);
-    sd_event_source_disable_unref(api->io_source);
-    sd_event_source_disable_unref(api->again);
-    sd_event_source_disable_unref(api->timeout);
+    sd_event_source_disable_unref(api->io_source); /* before its descriptor closes */
     if (api->daemon) {
         /* It aborts when stopped with a suspended connection. */
         stream_end_all(api);
         session_end_all(api);
         MHD_stop_daemon(api->daemon);
     }
+    sd_event_source_disable_unref(api->again);
+    sd_event_source_disable_unref(api->timeout);
     fd_closep(&api->listen_fd);
     free(api);
     *p = NULL;

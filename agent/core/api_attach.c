@@ -40,13 +40,14 @@ static void session_free(struct session *s)
     free(s);
 }
 
-/* Gives the connection back to libmicrohttpd, which closes it. Not below its own callbacks. */
+/* Gives the connection back to libmicrohttpd, which closes it. */
 static void session_end(struct session *s)
 {
     attach_detach(s->attach);
     s->rq->session = NULL;
     peer_freep(&s->peer); /* before the descriptor that it duplicates */
     (void)MHD_upgrade_action(s->urh, MHD_UPGRADE_ACTION_CLOSE); /* only fails the second time */
+    api_again(s->api);
     session_free(s);
 }
 

@@ -165,7 +165,7 @@ static int follow(struct request *rq, struct str *past, struct err *e)
     struct api *api = rq->client->api;
     struct follower *f;
 
-    if (!rq->head && !api->watch) {
+    if (!api->watch) {
         int r = agent_watch_events(api->agent, on_event, api, &api->watch, e);
 
         if (r < 0)
@@ -195,7 +195,7 @@ int route_events(struct request *rq, struct err *e)
 
     if (r < 0)
         return r;
-    if (rq->params.follow)
+    if (rq->params.follow && !rq->head)
         return follow(rq, &past, e);
     size_t len = past.len;
     return reply_text(rq, EVENTS_TYPE, TAKE_PTR(past.data), len, e);

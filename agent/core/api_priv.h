@@ -165,7 +165,7 @@ struct stream {
 };
 TAILQ_HEAD(stream_list, stream);
 
-/* Answers RQ with what S (owned by RQ from here, also on failure) will read. */
+/* Answers RQ (not a HEAD) with what S (owned by RQ from here, also on failure) will read. */
 int stream_start(struct stream *s, const struct stream_ops *ops, struct request *rq,
                  const char *type, struct err *e);
 void stream_wake(struct stream *s);
@@ -214,5 +214,8 @@ struct api {
 /* Lets libmicrohttpd do what it can, and arms the timer for what it waits for. Only from the loop:
  * never below one of its own callbacks. */
 void api_run(struct api *api);
+/* Has the loop call api_run() next. A resumed or given back connection needs it: without threads,
+ * libmicrohttpd has no way to wake anybody. */
+void api_again(struct api *api);
 
 #endif

@@ -47,7 +47,8 @@ void stream_wake(struct stream *s)
     if (!s->suspended)
         return;
     s->suspended = false;
-    MHD_resume_connection(s->rq->conn); /* wakes api_run() through its eventfd */
+    MHD_resume_connection(s->rq->conn);
+    api_again(s->rq->client->api);
 }
 
 static int watch_client(struct stream *s, struct err *e)
@@ -189,13 +190,16 @@ static int log_begin(struct log_stream *log, struct request *rq, struct err *e)
 
 int route_logs(struct request *rq, struct err *e)
 {
-    struct log_stream *log = calloc(1, sizeof(*log));
+    struct log_stream *log;
     const char *type = rq->params.json ? "application/x-ndjson" : "text/plain; charset=utf-8";
 
+    if (rq->head)
+        return reply_text(rq, type, NULL, 0, e);
+    log = calloc(1, sizeof(*log));
     if (!log)
         return err_set(e, ENOMEM, "read logs");
     log->fd = -1;
-    int r = rq->head ? 0 : log_begin(log, rq, e);
+    int r = log_begin(log, rq, e);
     if (r < 0) {
         log_free(&log->stream);
         return r;

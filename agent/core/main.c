@@ -17,7 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -153,7 +152,9 @@ static int lock_state(const struct config *c, int *ret_fd, struct err *e)
     scoped_fd fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return err_set(e, errno, "open %s", path);
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+    /* Not flock(2): children that were cloned and not executed yet would hold it on. */
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (fcntl(fd, F_SETLK, &whole) < 0) {
         (void)err_say(e, EBUSY, "another dynod uses %s", c->state_dir);
         return err_blame(e, FAULT_OPERATOR);
     }

@@ -69,7 +69,7 @@ dynod_with() { # CONFIG-TEXT: starts a dynod with that file, which must refuse
 }
 
 @test "config: -o is checked in the same way" {
-    run timeout 20 "$BIN/dynod" -c /dev/null -o dyno.nonsense=1
+    run timeout 20 "$BIN/dynod" -c "$AGENT/dynod.conf" -o dyno.nonsense=1
     [ "$status" -ne 0 ] && [ "$status" -ne 124 ]
     has "$output" "nonsense"
 }

@@ -72,7 +72,8 @@ story_begin() {
     # The helpers are users of their own: they must be able to pass through to the CA's file.
     chmod 0711 "$BATS_RUN_TMPDIR" "$STORY" "$(dirname "$STORY")" "$(dirname "$(dirname "$STORY")")" 2>/dev/null
     mkdir -p "$AGENT" "$SLUGS" "$STORY/www"
-    : >"$AGENT/options"
+
+    : >"$AGENT/dynod.conf"
     echo "$BIN" >"$AGENT/bin"
 }
 
@@ -96,6 +97,7 @@ agent_answers() { dyno ps; }
 # agent_start [-o SECTION.KEY=VALUE]...: the options are kept for agent_again.
 agent_start() {
     mkdir -p "$AGENT/run" "$AGENT/state"
+    : >"$AGENT/dynod.conf"
     chmod 0711 "$AGENT"
     printf '%s\n' -o "agent.runtime_dir=$AGENT/run" -o "agent.state_dir=$AGENT/state" \
         -o "agent.cgroup_parent=$(cgroup_parent)" "$@" >"$AGENT/options"
@@ -112,7 +114,7 @@ agent_again() {
     local options
     mapfile -t options <"$AGENT/options"
     # A session of its own; not bats' descriptors, which would keep bats waiting.
-    setsid "$(cat "$AGENT/bin")/dynod" -c /dev/null "${options[@]}" \
+    setsid "$(cat "$AGENT/bin")/dynod" -c "$AGENT/dynod.conf" "${options[@]}" \
         </dev/null >>"$AGENT/dynod.log" 2>&1 3>&- 4>&- &
     echo $! >"$AGENT/pid"
     wait_for answers_or_dead

@@ -250,7 +250,7 @@ init_of() {
     wait_up life/once.1
     local options
     mapfile -t options <"$AGENT/options"
-    run ! timeout 20 "$BIN/dynod" -c /dev/null "${options[@]}"
+    run ! timeout 20 "$BIN/dynod" -c "$AGENT/dynod.conf" "${options[@]}"
     [ "$status" -ne 124 ] || fail "the second agent ran"
     up life/once.1
     agent_answers
