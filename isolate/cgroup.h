@@ -37,10 +37,11 @@ struct cgroup;      /* one dyno's */
 enum cgroup_version { CGROUP_NONE = 0, CGROUP_V1 = 1, CGROUP_V2 = 2 };
 
 /* Finds where cgroups may be made. PARENT: "auto", or a path below the hierarchies ("/dynod").
- * "auto" is the delegated subtree when the service manager delegates one (v2), else "/dynod". Makes
- * the parent, enables controllers. NEEDED: false: where nothing may be made (rootless), the tree is
- * CGROUP_NONE and every operation below succeeds and does nothing; true: that is an error that
- * names what is missing. */
+ * "auto" is the delegated subtree when the service manager delegates one (v2), else "/dynod".
+ * "auto/NAME" has another name than "dynod": for a second agent on one machine, because agents
+ * never share a tree, each sweeps what it does not know. Makes the parent, enables controllers.
+ * NEEDED: false: where nothing may be made (rootless), the tree is CGROUP_NONE and every operation
+ * below succeeds and does nothing; true: that is an error that names what is missing. */
 int cgroup_tree_open(const char *parent, bool needed, struct cgroup_tree **ret, struct err *e);
 void cgroup_tree_freep(struct cgroup_tree **t);
 enum cgroup_version cgroup_tree_version(const struct cgroup_tree *t);

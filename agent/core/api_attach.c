@@ -271,7 +271,7 @@ static int run_attached(struct request *rq, struct err *e)
         return err_set(e, ENOMEM, "attach");
     int r =
         agent_run(s->api->agent, rq->params.app, rq->spec, &attach_ops, s, &s->attach, &answer, e);
-    return session_begin(s, r, rq->params.dyno, e);
+    return session_begin(s, r, json_string_value(json_object_get(answer, "dyno")), e);
 }
 
 static int run_detached(struct request *rq, struct err *e)
