@@ -1,0 +1,33 @@
+# fuzz.mk - one libFuzzer program a parser. `make fuzz SECONDS_EACH=600` for longer. Everything a
+# target needs is compiled into it with clang and the sanitizers: no object of the normal build.
+
+FUZZ_CC      ?= clang
+SECONDS_EACH ?= 10
+FUZZ_NAMES   := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_TARGETS := $(FUZZ_NAMES:%=$(BUILD)/fuzz/%)
+# Not the fetch: what it has of its own is the network and the disk.
+FUZZ_SRC      = $(LIB_SRC_base) $(LIB_SRC_slug)
+FUZZ_OBJ      = $(FUZZ_SRC:%.c=$(BUILD)/fuzz/obj/%.o)
+FUZZ_CFLAGS   = -std=gnu17 -O1 -g -D_GNU_SOURCE -DDYNOD_VERSION='"$(VERSION)"' -DDYNOD_PREFIX='"$(PREFIX)"' \
+                -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all \
+                -fno-omit-frame-pointer -Wall -Wextra $(call inc,base slug)
+
+$(BUILD)/fuzz/obj/%.o: %.c | $(INCLUDE_ROOTS)
+	@mkdir -p $(dir $@)
+	$(if $(Q),@echo "  FUZZ $<")
+	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) $(shell $(PKG_CONFIG) --cflags $(PKGS_dyno)) -MMD -MP -c -o $@ $<
+
+$(BUILD)/fuzz/libfuzzed.a: $(FUZZ_OBJ)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(FUZZ_TARGETS): $(BUILD)/fuzz/%: $(BUILD)/fuzz/obj/tests/fuzz/%.o $(BUILD)/fuzz/libfuzzed.a
+	$(if $(Q),@echo "  LD   $@")
+	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $^ $(shell $(PKG_CONFIG) --libs $(PKGS_dyno))
+
+.PHONY: fuzz
+fuzz: $(FUZZ_TARGETS)
+	@status=0; for t in $^; do SECONDS_EACH=$(SECONDS_EACH) tests/fuzz/run-short $$t || status=1; done; \
+	    exit $$status
+
+# The test that starts the real program.
+$(BUILD)/tests/test_fetch: | $(BUILD)/bin/dynod-fetch
