@@ -37,6 +37,8 @@ static void sweep(int dirfd)
     struct err e = ERR_INIT;
 
     (void)setpriority(PRIO_PROCESS, 0, 10); /* the dynos come first; a refusal changes nothing */
+    if (d)
+        rewinddir(d); /* the offset is shared with the child before us */
     while (d && (entry = readdir(d)))
         if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."))
             (void)tree_remove(dirfd, entry->d_name, &e); /* tried again at the next start */
