@@ -94,7 +94,7 @@ static int take_app(struct params *p, const char *name, struct err *e)
                 name, APP_NAME_MAX);
         return err_blame(e, FAULT_OPERATOR);
     }
-    (void)snprintf(p->app, sizeof(p->app), "%s", name);
+    memcpy(p->app, name, strlen(name) + 1);
     return 0;
 }
 
@@ -207,7 +207,7 @@ static int take_param(struct request *rq, enum param param, const char *value, s
     case PARAM_DYNO: /* checked when the app is known, too */
         if (strlen(value) >= sizeof(p->dyno))
             return err_say(e, EINVAL, "dyno: '%s' is longer than any name of a dyno", value);
-        (void)snprintf(p->dyno, sizeof(p->dyno), "%s", value);
+        memcpy(p->dyno, value, strlen(value) + 1);
         return 0;
     case PARAM_N:
         p->has_n = true;

@@ -26,6 +26,7 @@ struct start {
     const struct want_type *type;
     const struct oneoff *oneoff;
     const char **argv;
+    char *words; /* where argv's strings lie when they were cut out of a text */
     char **env;
     int slug_fd;
     json_t *record;
@@ -34,6 +35,7 @@ struct start {
 static void start_done(struct start *s)
 {
     free(s->argv);
+    free(s->words);
     environ_free(s->env);
     fd_closep(&s->slug_fd);
     json_decref(s->record);
@@ -83,31 +85,54 @@ static void choose_size(struct dyno *d, const struct start *s)
     (void)snprintf(d->size, sizeof(d->size), "%s", size);
 }
 
-/* The command as a shell text, or the very arguments; d->command is what people are shown. */
+/* A one-off's own arguments. */
+static int take_argv(const json_t *list, struct start *s, struct str *shown, struct err *e)
+{
+    size_t n = json_array_size(list);
+
+    if (n == 0 || n >= ARGV_MAX)
+        return err_say(e, E2BIG, "a command of %zu arguments", n);
+    for (size_t i = 0; i < n; i++) {
+        s->argv[i] = json_string_value(json_array_get(list, i));
+        str_addf(shown, "%s%s", i ? " " : "", s->argv[i]);
+    }
+    return 0;
+}
+
+/* The words of TEXT, without a shell. They lie in s->words. */
+static int cut_words(const char *text, struct start *s, struct err *e)
+{
+    size_t n = 0;
+    char *rest = NULL;
+
+    s->words = strdup(text);
+    for (char *word = s->words ? strtok_r(s->words, " \t", &rest) : NULL; word && n < ARGV_MAX - 1;
+         word = strtok_r(NULL, " \t", &rest))
+        s->argv[n++] = word;
+    return n > 0 ? 0 : err_set(e, s->words ? EINVAL : ENOMEM, "the command '%s'", text);
+}
+
+/* The command as a shell text, or its very arguments; d->command is what people are shown. */
 static int choose_command(struct dyno *d, struct start *s, struct err *e)
 {
     const char *text = s->type ? s->type->command : s->oneoff->command;
     struct str shown = {0};
+    int r = 0;
 
     s->argv = calloc(ARGV_MAX, sizeof(*s->argv));
     if (!s->argv)
         return err_set(e, ENOMEM, "make the command");
-    if (text) {
+    if (!text)
+        r = take_argv(s->oneoff->argv, s, &shown, e);
+    else if (s->type && s->type->direct)
+        r = cut_words(text, s, e);
+    else
         launch_shell(sandbox_has_bash(d->agent->sandbox), text, s->argv);
+    if (text)
         str_add(&shown, text);
-    } else {
-        size_t n = json_array_size(s->oneoff->argv);
-
-        if (n == 0 || n >= ARGV_MAX)
-            return err_say(e, E2BIG, "a command of %zu arguments", n);
-        for (size_t i = 0; i < n; i++) {
-            s->argv[i] = json_string_value(json_array_get(s->oneoff->argv, i));
-            str_addf(&shown, "%s%s", i ? " " : "", s->argv[i]);
-        }
-    }
     free(d->command);
     d->command = shown.failed ? NULL : shown.data;
-    return d->command ? 0 : err_set(e, ENOMEM, "make the command");
+    return r == 0 && !d->command ? err_set(e, ENOMEM, "make the command") : r;
 }
 
 /* --- What only this instance can give

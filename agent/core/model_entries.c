@@ -99,6 +99,8 @@ static void add_types(struct writer *w, const struct app *app)
         put(w, type, "command", json_incref(t->text));
         if (t->from_release_file)
             put(w, type, "from_release_file", json_true());
+        if (t->direct)
+            put(w, type, "direct", json_true());
         if (json_array_append_new(types, type) < 0)
             w->failed = true;
     }

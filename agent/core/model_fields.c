@@ -255,6 +255,7 @@ static const struct field type_fields[] = {
     {"name", FIELD_STRING | FIELD_REQUIRED},
     {"command", FIELD_STRING | FIELD_REQUIRED},
     {"from_release_file", FIELD_BOOL},
+    {"direct", FIELD_BOOL},
     {NULL, 0},
 };
 
@@ -283,6 +284,7 @@ static int parse_type(const char *op, const json_t *obj, struct want_type *types
     (void)snprintf(t->name, sizeof(t->name), "%s", name);
     type_set_command(t, json_incref(command));
     t->from_release_file = json_is_true(json_object_get(obj, "from_release_file"));
+    t->direct = json_is_true(json_object_get(obj, "direct"));
     return 0;
 }
 
