@@ -124,21 +124,23 @@ int file_write_atomic(int dirfd, const char *name, const void *data, size_t len,
 int dir_make_all(const char *path, mode_t mode, struct err *e)
 {
     scoped_free char *copy = strdup(path);
+    struct stat st;
 
     if (!copy)
         return err_set(e, ENOMEM, "make the directory %s", path);
-    for (char *p = copy + 1;; p++) {
-        char saved = *p;
-
-        if (saved != '/' && saved != '\0')
+    for (char *p = copy; *p; p++) {
+        if (*p != '/' || p == copy)
             continue;
         *p = '\0';
         if (mkdir(copy, mode) < 0 && errno != EEXIST)
             return err_set(e, errno, "make the directory %s", copy);
-        *p = saved;
-        if (saved == '\0')
-            return 0;
+        *p = '/';
     }
+    if (mkdir(copy, mode) < 0 && errno != EEXIST)
+        return err_set(e, errno, "make the directory %s", copy);
+    if (stat(copy, &st) < 0) /* EEXIST may have been a file, or a link to nowhere */
+        return err_set(e, errno, "make the directory %s", copy);
+    return S_ISDIR(st.st_mode) ? 0 : err_set(e, ENOTDIR, "make the directory %s", copy);
 }
 
 int memfd_with(const char *name, const void *data, size_t len, int *ret_fd, struct err *e)

@@ -204,8 +204,7 @@ char *text_escape(char *out, size_t cap, const char *text, size_t len)
         size_t need = safe ? n : 4;
 
         if (used + need + 4 > cap) {
-            if (cap >= 4)
-                memcpy(out + used, "...", 4);
+            (void)snprintf(out + used, cap - used, "...");
             return out;
         }
         if (safe) {
@@ -217,7 +216,8 @@ char *text_escape(char *out, size_t cap, const char *text, size_t len)
         }
         used += need;
     }
-    out[used] = '\0';
+    if (cap > 0)
+        out[used] = '\0';
     return out;
 }
 
