@@ -158,7 +158,7 @@ fails() {
 @test "kill -9 of dynod-fetch: the fetch failed, the agent goes on, another one works" {
     head -c 4000000 /dev/urandom >"$STORY/evil/app/ballast"
     (cd "$STORY/evil" && tar -czf "$STORY/www/slow.tgz" app)
-    dyno start slow --slug "$(store_url)/slow/slow.tgz" -m worker=1 >/dev/null 2>&1 3>&- &
+    dyno_background start slow --slug "$(store_url)/slow/slow.tgz" -m worker=1 >/dev/null 2>&1
     wait_for helper_pid dynod-fetch
     kill -KILL "$(helper_pid dynod-fetch)"
     # Whether the agent tries again by itself or waits for a word: the word is allowed.

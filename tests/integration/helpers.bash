@@ -9,7 +9,8 @@ bats_require_minimum_version 1.5.0
 
 ROOT=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
 BUILD=${BUILD:-$ROOT/build}
-BIN=$BUILD/bin
+# A copy of the programs for each story: whose process one is, its /proc/PID/exe tells.
+BIN=$BATS_FILE_TMPDIR/bin
 SLUGS=$BUILD/integration
 APPS=$BATS_TEST_DIRNAME/apps
 STORY=$BATS_FILE_TMPDIR
@@ -72,6 +73,7 @@ story_begin() {
     # The helpers are users of their own: they must be able to pass through to the CA's file.
     chmod 0711 "$BATS_RUN_TMPDIR" "$STORY" "$(dirname "$STORY")" "$(dirname "$(dirname "$STORY")")" 2>/dev/null
     mkdir -p "$AGENT" "$SLUGS" "$STORY/www"
+    cp -r "$BUILD/bin" "$BIN"
 
     : >"$AGENT/dynod.conf"
     echo "$BIN" >"$AGENT/bin"
@@ -90,7 +92,12 @@ story_end() {
 
 # --- the agent ------------------------------------------------------------------------------------------
 
-dyno() { DYNOD_SOCKET=$AGENT/run/api.sock "$BIN/dyno" "$@"; }
+dyno() { DYNOD_SOCKET=$AGENT/run/api.sock timeout "$PATIENCE" "$BIN/dyno" "$@"; }
+# dyno_background ARG...: as a child that can be killed: `dyno ... &` would be a shell around it.
+dyno_background() {
+    DYNOD_SOCKET=$AGENT/run/api.sock "$BIN/dyno" "$@" 3>&- 4>&- &
+    BACKGROUND=$!
+}
 agent_pid() { cat "$AGENT/pid"; }
 agent_answers() { dyno ps; }
 
@@ -158,9 +165,16 @@ agent_left_nothing() {
     left=$(agent_leftovers)
     [ -z "$left" ] || { printf 'left behind:\n%s\n' "$left"; tail -n 20 "$AGENT/dynod.log"; return 1; }
 }
+# Every process that runs one of this story's programs: "PID EXE".
+story_processes() {
+    local exe link
+    for link in /proc/[0-9]*/exe; do
+        exe=$(readlink "$link" 2>/dev/null) || continue
+        [[ $exe != "$STORY"/* ]] || echo "$(cut -d/ -f3 <<<"$link") $exe"
+    done
+}
 agent_leftovers() {
-    # A process that has the agent's directories in its command line or its environment is its own.
-    pgrep -a -f "$AGENT/" | grep -v -E 'bats|pgrep' | sed 's/^/process /'
+    story_processes | sed 's/^/process /'
     find /sys/fs/cgroup -maxdepth 5 -type d -path "*$(cgroup_parent)/*" 2>/dev/null | sed 's/^/cgroup /'
     awk -v dir="$STORY" 'index($5, dir) == 1 { print "mount " $5 }' /proc/self/mountinfo
 }
@@ -202,7 +216,7 @@ digest_of() { echo "sha256:$(sha256sum "$1" | cut -d' ' -f1)"; }
 # --- slugs ------------------------------------------------------------------------------------------------
 
 # slug_from DIR FILE: packs a directory
-slug_from() { "$BIN/dyno" slug pack "$1" -o "$2" >/dev/null; }
+slug_from() { "$BUILD/bin/dyno" slug pack "$1" -o "$2" >/dev/null; }
 
 # slug_app NAME: the slug of tests/integration/apps/NAME, built once a checkout; prints its path.
 slug_app() {

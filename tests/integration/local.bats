@@ -27,8 +27,9 @@ teardown() {
         wait_for gone "$(cat "$STORY/pid")"
         rm -f "$STORY/pid"
     fi
-    ! pgrep -a -f "$BIN/dyno local"
+    wait_for nobody_left || { story_processes; return 1; }
 }
+nobody_left() { [ -z "$(story_processes)" ]; }
 teardown_file() { story_end; }
 
 # local_start [OPTION...] DIR: in the background, its output in $STORY/out; like a terminal's
@@ -67,7 +68,7 @@ base_port() { # room for a few hundred above it
     wait_said "worker on $((base + 100)), good morning"
     wait_said "clock on $((base + 200))"
     curl -sS --max-time 5 "http://127.0.0.1:$base/" | grep -q "Hello from web.1"
-    ! said "never part"
+    run ! said "never part"
     local_stop INT
 }
 
@@ -79,7 +80,7 @@ base_port() { # room for a few hundred above it
     grep -qE '^[0-9]{2}:[0-9]{2}:[0-9]{2} web\.1 +\| ' "$STORY/out"
     grep -qE '^[0-9]{2}:[0-9]{2}:[0-9]{2} web\.2 +\| ' "$STORY/out"
     # No terminal, no colours.
-    ! grep -q $'\033' "$STORY/out"
+    run ! grep -q $'\033' "$STORY/out"
     local_stop TERM
 }
 

@@ -44,7 +44,7 @@ teardown_file() { story_end; }
 
 @test "ps prints a table with state, uptime, restarts, memory and port" {
     run -0 dyno ps shop
-    for column in DYNO STATE UP RESTARTS MEM PORT; do
+    for column in DYNO STATE UPTIME RESTARTS MEMORY PORT; do
         has "${lines[0]}" "$column"
     done
     has "$output" "web.1"
@@ -93,11 +93,11 @@ teardown_file() { story_end; }
 }
 
 @test "logs -f follows" {
-    dyno logs -f -n 1 shop >"$STORY/followed" 2>&1 3>&- &
-    local follower=$!
+    dyno_background logs -f -n 1 shop >"$STORY/followed" 2>&1
     get shop/web.1 /log/follow-me
     wait_for grep -q "out follow-me" "$STORY/followed"
-    kill "$follower"
+    kill "$BACKGROUND"
+    wait_for gone "$BACKGROUND"
 }
 
 @test "killed from inside by SIGKILL, it comes back: status 137, the app's fault" {

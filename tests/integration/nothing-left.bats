@@ -22,7 +22,7 @@ holdings() {
     for pid in $(agent_pid) $(pgrep -P "$(agent_pid)"); do
         echo "$(cat "/proc/$pid/comm") fds $(find "/proc/$pid/fd" -mindepth 1 | wc -l) mounts $(wc -l <"/proc/$pid/mountinfo")"
     done | sort
-    echo "processes $(pgrep -f "$AGENT/" | wc -l)"
+    echo "processes $(story_processes | wc -l)"
     echo "cgroups $(find /sys/fs/cgroup -maxdepth 5 -type d -path "*$(cgroup_parent)*" 2>/dev/null | wc -l)"
     # Logs, events and the journal of what happened grow; they are the record, and bounded.
     find "$AGENT/run" "$AGENT/state" -mindepth 1 -not -path '*/logs/*' -not -name 'events*' -printf '%y %P\n' 2>/dev/null | sort

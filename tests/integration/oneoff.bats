@@ -113,8 +113,8 @@ EXP
 }
 
 @test "exec: its processes end with the dyno" {
-    dyno exec one/worker.1 -- sleep 3600 </dev/null >/dev/null 2>&1 3>&- &
-    local client=$! pid
+    dyno_background exec one/worker.1 -- sleep 3600 </dev/null >/dev/null 2>&1
+    local client=$BACKGROUND pid
     pid=$(of one/worker.1 .pid)
     sleeps() { dyno exec one/worker.1 -- bash -c 'grep -lsz "^3600$" /proc/[0-9]*/cmdline | wc -l' | grep -qE '[2-9]'; }
     wait_for sleeps

@@ -136,11 +136,11 @@ new_logs() { local new; new=$(helper_pid dynod-logs) && [ -n "$new" ] && [ "$new
 @test "kill -9 of dynod while dynos start: none is lost, none runs twice" {
     local round pids
     for round in 1 2 3 4; do
-        dyno start life --slug "file://$STORY/survive.tgz" -m once=6 >/dev/null 2>&1 3>&- &
+        dyno_background start life --slug "file://$STORY/survive.tgz" -m once=6 >/dev/null 2>&1
         # At another instant each round.
         sleep "0.0$((round * 2))"
         agent_kill KILL
-        wait || true
+        wait "$BACKGROUND" || true
         agent_again
         # The command may have come too early or not at all: say it again, it is the same wish.
         [ "$(dyno ps --json | jq length)" = 6 ] ||
@@ -171,7 +171,7 @@ running_onces() {
     wait_logged life/stubborn.1 ready
     local pids pid
     pids=$(dyno ps --json | jq -r '.[].pid')
-    dyno stop life >/dev/null 2>&1 3>&- &
+    dyno_background stop life >/dev/null 2>&1
     wait_logged life/stubborn.1 "Stopping all processes with SIGTERM"
     agent_kill KILL
     agent_again
