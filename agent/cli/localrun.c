@@ -333,6 +333,21 @@ static int serve(struct local *l, const struct pollfd *polls, struct err *e)
     return r;
 }
 
+/* All have ended; what is still on its way about them comes too. */
+static int last_words(struct local *l, struct err *e)
+{
+    uint64_t deadline = clock_boot() + QUIET_MAX_MS * USEC_PER_MSEC;
+    struct pollfd p = {.fd = feed_fd(l->events), .events = POLLIN};
+    int r = 0;
+
+    while (r == 0 && l->n_ended < l->n_dynos && clock_boot() < deadline &&
+           poll(&p, 1, QUIET_MS) > 0)
+        r = read_events(l, e);
+    if (r == 0 || r == -ENODATA)
+        r = read_logs_until_quiet(l, e);
+    return r;
+}
+
 static int local_loop(struct local *l, struct err *e)
 {
     while (!l->over) {
@@ -353,7 +368,7 @@ static int local_loop(struct local *l, struct err *e)
             return err_say(e, ETIMEDOUT, "some dynos cannot be killed");
         kill_all(l);
     }
-    return read_logs_until_quiet(l, e);
+    return last_words(l, e);
 }
 
 /* --- The start --- */
