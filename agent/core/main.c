@@ -115,7 +115,8 @@ static int read_config(const struct options *o, bool rootless, struct config *c,
     char value[600];
     int r = config_defaults(rootless, c, e);
 
-    if (r == 0 && (o->config || (!o->local && !rootless)))
+    bool none = o->config && !strcmp(o->config, "/dev/null"); /* as people say "no file at all" */
+    if (r == 0 && !none && (o->config || (!o->local && !rootless)))
         r = config_read(c, o->config ? o->config : CONFIG_FILE, o->config != NULL, e);
     if (r == 0 && o->local) {
         (void)snprintf(value, sizeof(value), "agent.runtime_dir=%s/run", o->local);
