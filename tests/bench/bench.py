@@ -1,0 +1,281 @@
+#!/usr/bin/env python3
+"""bench.py - what a start costs through the API, beside the floor, in one run.
+
+usage: bench.py BUILD_DIR [--starts N] [--dynos N]      (as root: the floor needs it)
+
+Both sides launch the same static program, whose first instruction writes one byte. Every figure is a
+median of one run of this script, interleaved round by round, so that a machine's drift meets both.
+"""
+import argparse
+import array
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+def say(name, value, unit="ms", note=""):
+    print(f"{name:<58} {value:>9.3f} {unit:<4} {note}", flush=True)
+
+
+class Agent:
+    """One private dynod with directories of its own."""
+
+    def __init__(self, build, log):
+        self.dir = tempfile.mkdtemp(prefix="dynod-bench-")
+        os.chmod(self.dir, 0o755)
+        self.sock = self.dir + "/run/api.sock"
+        self.proc = subprocess.Popen(
+            [build + "/bin/dynod", "-c", "/dev/null", "-o", f"agent.runtime_dir={self.dir}/run",
+             "-o", f"agent.state_dir={self.dir}/state", "-o", "agent.log_level=warning",
+             "-o", "dyno.restart_delay=1ms", "-o", "dyno.restart_delay_max=1ms"],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        deadline = time.time() + 10
+        while not os.path.exists(self.sock):
+            if time.time() > deadline or self.proc.poll() is not None:
+                sys.exit("bench: dynod did not start")
+            time.sleep(0.01)
+
+    def connect(self):
+        s = socket.socket(socket.AF_UNIX)
+        s.connect(self.sock)
+        return s
+
+    def request(self, method, path, body=None):
+        s = self.connect()
+        data = json.dumps(body).encode() if body is not None else b""
+        s.sendall(f"{method} {path} HTTP/1.1\r\nHost: d\r\nConnection: close\r\n"
+                  f"Content-Length: {len(data)}\r\n\r\n".encode() + data)
+        out = b""
+        while chunk := s.recv(65536):
+            out += chunk
+        head, _, text = out.partition(b"\r\n\r\n")
+        status = int(head.split()[1])
+        if status >= 300:
+            sys.exit(f"bench: {method} {path}: {status} {text.decode()}")
+        return json.loads(text) if text.strip() else None
+
+    def wait(self, what, count, state, timeout=60):
+        deadline = time.time() + timeout
+        while True:
+            dynos = self.request("GET", f"/v1/dynos?app={what}")
+            if sum(d["state"] == state for d in dynos) >= count and (count or not dynos):
+                return dynos
+            if time.time() > deadline:
+                sys.exit(f"bench: {what} did not get to {count} {state}: "
+                         f"{[(d['dyno'], d['state']) for d in dynos][:5]}")
+            time.sleep(0.02)
+
+    def stop(self):
+        self.proc.send_signal(signal.SIGTERM)
+        self.proc.wait(20)
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def first_byte(fd):
+    if not os.read(fd, 1):
+        sys.exit("bench: the program wrote nothing")
+    return time.monotonic_ns()
+
+
+def oneoff_ms(agent, argv):
+    """Request sent -> first byte of the program read, on a connection that is open already."""
+    s = agent.connect()
+    body = json.dumps({"argv": argv, "attach": True}).encode()
+    request = (f"POST /v1/apps/bench/run HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\n"
+               f"Upgrade: dynod-attach\r\nContent-Length: {len(body)}\r\n\r\n").encode() + body
+    began = time.monotonic_ns()
+    s.sendall(request)
+    fds = array.array("i")
+    while len(fds) < 3:
+        data, anc, _, _ = s.recvmsg(65536, socket.CMSG_SPACE(8 * 4))
+        if not data:
+            sys.exit("bench: the agent closed the connection")
+        for level, kind, payload in anc:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds.frombytes(payload[:len(payload) - len(payload) % 4])
+    ended = first_byte(fds[1])
+    for fd in fds:
+        os.close(fd)
+    s.close()
+    return (ended - began) / 1e6
+
+
+def floor_ms(build, n):
+    out = subprocess.run([build + "/bench/floor", build + "/bench/hello-byte", str(n)],
+                         capture_output=True, text=True, check=True).stdout
+    return float(re.search(r"p50=([0-9.]+)", out).group(1))
+
+
+def release(agent, app, types, formation):
+    agent.request("POST", f"/v1/apps/{app}/releases",
+                  {"slug": "file://" + agent.dir + "/bench.tgz", "types": types,
+                   "digest": agent.digest, "formation": formation})
+
+
+def bench_start(agent, build, starts):
+    """One-offs, and the floor in turns with them."""
+    ours, floors, shell = [], [], []
+    for _ in range(10):
+        floors.append(floor_ms(build, max(20, starts // 10)))
+        ours += [oneoff_ms(agent, ["/app/hello-byte"]) for _ in range(starts // 10)]
+    for _ in range(max(20, starts // 5)):
+        shell.append(oneoff_ms(agent, ["bash", "--login", "-c", "/app/hello-byte"]))
+    floor, start = statistics.median(floors), statistics.median(ours)
+    say("floor: clone3, namespaces, overlay, pivot_root, execve", floor)
+    say("request -> first instruction, cached slug, one-off", start, note=f"{start / floor:.2f} x floor (target 3)")
+    say("  90th percentile", sorted(ours)[len(ours) * 9 // 10])
+    say("the same through bash --login -c", statistics.median(shell))
+    return floor
+
+
+def bench_crash(agent, floor, count):
+    """A dyno that ends at once, again and again: end of one run -> first instruction of the next."""
+    release(agent, "crash", [{"name": "worker", "command": "/app/hello-byte stamp", "direct": True}],
+            {"worker": 1})
+    time.sleep(0.5)
+    deadline = time.time() + 60
+    while True:
+        stamps = log_stamps(agent, "crash")
+        if len(stamps) >= 2 * count or time.time() > deadline:
+            break
+        time.sleep(0.2)
+    agent.request("POST", "/v1/apps/crash/stop")
+    gaps = [(b[1] - a[1]) / 1e6 for a, b in zip(stamps, stamps[1:]) if a[0] == "E" and b[0] == "S"]
+    if not gaps:
+        sys.exit("bench: no restart was seen")
+    gap = statistics.median(gaps)
+    say(f"crash -> first instruction of the restart ({len(gaps)})", gap, note=f"{gap / floor:.2f} x floor (target 3)")
+
+
+def log_stamps(agent, app):
+    s = agent.connect()
+    s.sendall(f"GET /v1/logs?app={app}&n=1500&source=app&format=text HTTP/1.1\r\nHost: d\r\n"
+              f"Connection: close\r\n\r\n".encode())
+    out = b""
+    while chunk := s.recv(65536):
+        out += chunk
+    return [(k.decode(), int(v)) for k, v in re.findall(rb": ([SE]) (\d+)", out)]
+
+
+def rollup(pid, key):
+    with open(f"/proc/{pid}/smaps_rollup") as f:
+        return sum(int(line.split()[1]) for line in f if re.match(key, line))
+
+
+def traces(agent):
+    """Everything a dyno could leave behind, counted."""
+    found = {"fds of dynod": len(os.listdir(f"/proc/{agent.proc.pid}/fd")),
+             "runs": len(os.listdir(agent.dir + "/run/run")),
+             "scratch directories": len(os.listdir(agent.dir + "/state/scratch")),
+             "trash": len(os.listdir(agent.dir + "/state/trash"))}
+    with open(f"/proc/{agent.proc.pid}/mounts") as f:
+        found["mounts of dynod"] = len(f.readlines())
+    groups = 0
+    for root, dirs, _ in os.walk("/sys/fs/cgroup"):
+        groups += sum(1 for d in dirs if d.startswith("many."))
+    found["cgroups"] = groups
+    found["processes"] = sum(1 for p in os.listdir("/proc") if p.isdigit() and parent(p) == agent.proc.pid)
+    return found
+
+
+def parent(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return int(f.read().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+def bench_many(agent, count):
+    """COUNT idle dynos of one slug: memory, wake-ups, and that nothing is left of them."""
+    half = (count + 1) // 2
+    types = [{"name": t, "command": "/app/hello-byte stay", "direct": True} for t in ("a", "b")]
+    release(agent, "many", types, {"a": 1, "b": 0})
+    agent.wait("many", 1, "up")
+    before = None
+    agent.request("POST", "/v1/apps/many/stop")
+    agent.wait("many", 0, "up")
+    time.sleep(1)
+    before = traces(agent)
+    began = time.monotonic()
+    for step in range(0, half, 50):
+        n = min(half, step + 50)
+        agent.request("PATCH", "/v1/apps/many/formation", {"a": n, "b": min(count - half, n)})
+    dynos = agent.wait("many", count, "up", 120)
+    say(f"{count} dynos of one slug up after", (time.monotonic() - began) * 1e3)
+    pss = rollup(agent.proc.pid, "Pss:")
+    inits = [rollup(d["pid"], "Private") for d in dynos]
+    say(f"memory: dynod with {count} dynos", pss / 1024, "MB", f"PSS (target 8 MB with 100)")
+    say("memory: dyno-init, private", statistics.median(inits), "kB", f"max {max(inits)} (target 128)")
+    time.sleep(2)
+    wakes = voluntary(agent.proc.pid)
+    time.sleep(10)
+    say("idle: dynod's wake-ups in 10 s", voluntary(agent.proc.pid) - wakes, "", "the sample timer's alone")
+    began = time.monotonic()
+    agent.request("POST", "/v1/apps/many/stop")
+    agent.wait("many", 0, "up", 120)
+    say(f"{count} dynos gone again after", (time.monotonic() - began) * 1e3)
+    deadline = time.time() + 30
+    while (after := traces(agent)) != before and time.time() < deadline:
+        time.sleep(0.2)
+    for what in before:
+        left = after[what] - before[what]
+        say(f"left behind: {what}", left, "", "" if left == 0 else "LEAK")
+    return after == before
+
+
+def voluntary(pid):
+    with open(f"/proc/{pid}/status") as f:
+        return int(re.search(r"voluntary_ctxt_switches:\s+(\d+)", f.read()).group(1))
+
+
+def prepare(agent, build):
+    app = agent.dir + "/app"
+    os.mkdir(app)
+    shutil.copy(build + "/bench/hello-byte", app)
+    with open(app + "/Procfile", "w") as f:
+        f.write("worker: /app/hello-byte stay\n")
+    out = subprocess.run([build + "/bin/dyno", "slug", "pack", app, "-o", agent.dir + "/bench.tgz"],
+                         capture_output=True, text=True, check=True).stdout
+    agent.digest = re.search(r"sha256:[0-9a-f]{64}", out).group(0)
+    release(agent, "bench", [{"name": "worker", "command": "/app/hello-byte stay", "direct": True}], {"worker": 1})
+    agent.wait("bench", 1, "up")
+    agent.request("PATCH", "/v1/apps/bench/formation", {"worker": 0})
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("build")
+    parser.add_argument("--starts", type=int, default=300)
+    parser.add_argument("--dynos", type=int, default=200)
+    args = parser.parse_args()
+    build = os.path.abspath(args.build)
+    if os.geteuid() != 0:
+        sys.exit("bench: the floor needs root")
+    with open(build + "/bench/dynod.log", "w") as log:
+        agent = Agent(build, log)
+        try:
+            prepare(agent, build)
+            floor = bench_start(agent, build, args.starts)
+            bench_crash(agent, floor, 200)
+            clean = bench_many(agent, 100) & bench_many(agent, args.dynos)
+        finally:
+            for app in ("bench", "crash", "many"):
+                try:
+                    agent.request("DELETE", f"/v1/apps/{app}")
+                except SystemExit:
+                    pass
+            time.sleep(0.5)
+            agent.stop()
+    sys.exit(0 if clean else 1)
+
+
+if __name__ == "__main__":
+    main()
