@@ -6,13 +6,12 @@
  *
  * - release: app, url or dir (local mode: an unpacked app, used in place), [digest|null], [env
  *   {NAME: VALUE}], [size] ("": the default size), [types|null [{name, command,
- *   [from_release_file], [direct]
- *   (the command is cut at blanks and executed without a shell)}]], [formation|null {type: n}],
- * [created] (real usec), [restart] (false: a dyno that ended stays down), [ports {type: n}] (local
- * mode: instance i of type listens on n + i - 1). A formation given is the whole one: types not
- * named get none. Without one, the former release's is kept; a first release gets web=1. Completed
- * with: version (the last one
- *   + 1), generation, unknown_types as below.
+ *   [from_release_file], [direct]}]] (direct: the command is cut at blanks and executed without a
+ *   shell), [formation|null {type: n}], [created] (real usec), [restart] (false: a dyno that ended
+ *   stays down), [ports {type: n}] (local mode: instance i of type listens on n + i - 1). A
+ *   formation given is the whole one: types not named get none. Without one, the former release's
+ *   is kept; a first release gets web=1. Completed with: version (the last one plus 1),
+ *   generation, unknown_types as below.
  * - resolve: app, version, [digest|null], types: the fetch has said what the release holds.
  *   -ESTALE: a newer release has come; -EALREADY: it was resolved. Types of the formation that the
  *   release lacks are dropped; *ret_entry lists them as "unknown_types".
