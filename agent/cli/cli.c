@@ -39,8 +39,7 @@ int cli_fail(const struct err *e)
     switch (e->errnum) {
     case ENOTCONN:
         return cli_fail_hint(e, "start it with: systemctl start dynod, or use dyno local");
-    case EACCES:
-    case EPERM:
+    case ECONNREFUSED:
         return cli_fail_hint(e, "run it as root, or as a member of the group that dynod.conf "
                                 "names as api_group");
     default:

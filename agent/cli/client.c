@@ -41,7 +41,7 @@ static int connect_agent(const char *socket, int *ret_fd, struct err *e)
     if (r == -ENOENT || r == -ECONNREFUSED || r == -ENOTDIR)
         r = err_say(e, ENOTCONN, "no agent listens on %s", socket);
     else if (r == -EACCES || r == -EPERM)
-        r = err_say(e, EACCES, "you may not use the agent's socket %s", socket);
+        r = err_say(e, ECONNREFUSED, "you may not use the agent's socket %s", socket);
     if (r < 0)
         (void)err_blame(e, FAULT_OPERATOR);
     return r;
@@ -128,7 +128,7 @@ static int errnum_of_status(int status)
         return EINVAL;
     case 401:
     case 403:
-        return EPERM;
+        return ECONNREFUSED;
     case 404:
         return ENOENT;
     case 409:

@@ -1,8 +1,8 @@
 /* client.h - the agent's API over its Unix socket. Blocking, with a limit on the wait, but for
  * streams. SOCKET is a path; PATH starts with "/v1/".
  *
- * Errors: -ENOTCONN: no agent listens there; -EACCES: this user may not use it; -ETIMEDOUT; what
- * the agent answered comes as its own words and fault: -ENOENT, -EINVAL, -EPERM, -EBUSY, -EIO. */
+ * Errors: -ENOTCONN: no agent listens there; -ECONNREFUSED: this user may not use it; -ETIMEDOUT;
+ * what the agent answered comes as its own words and fault: -ENOENT, -EINVAL, -EBUSY, -EIO. */
 #ifndef CLI_CLIENT_H
 #define CLI_CLIENT_H
 

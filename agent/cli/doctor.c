@@ -86,7 +86,7 @@ int cmd_doctor(struct cli *cli, int argc, char **argv)
         return cli_usage(cli, "'%s' is one word too many", argv[optind]);
     int r = client_call(cli->socket, "GET", "/v1/doctor", NULL, &list, &e);
     bool asked = r == 0;
-    if (r == -ENOTCONN || r == -EACCES)
+    if (r == -ENOTCONN || r == -ECONNREFUSED)
         r = probe_here(&list, &e);
     if (r < 0)
         return cli_fail(&e);

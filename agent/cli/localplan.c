@@ -202,15 +202,10 @@ int local_plan_check_ports(const struct local_plan *p, struct err *e)
 {
     for (size_t i = 0; i < p->types.n_types; i++)
         for (unsigned n = 0; n < p->counts[i]; n++) {
-            const char *type = p->types.types[i].name;
             int why = port_taken(p->ports[i] + n);
 
-            if (!why)
-                continue;
-            int r = refuse_port(type, n + 1, p->ports[i] + n, why, e);
-            if (!strcmp(type, "web"))
-                return r;
-            cli_warn(e->text);
+            if (why)
+                return refuse_port(p->types.types[i].name, n + 1, p->ports[i] + n, why, e);
         }
     return 0;
 }

@@ -36,8 +36,8 @@ struct local_plan {
 int local_plan_new(const struct local_options *o, struct local_plan **ret, struct err *e);
 void local_plan_freep(struct local_plan **p);
 
-/* Whether every dyno's port can be listened on. -EADDRINUSE names the type, the port and a way out.
- * Only `web` must have its own; for others a taken port is a warning: few of them listen. */
+/* Whether every dyno's port can be listened on. -EADDRINUSE, -EACCES: names the type, the port and
+ * a way out. Another program may still take it before the dyno does. */
 int local_plan_check_ports(const struct local_plan *p, struct err *e);
 
 /* What to POST as the release; the caller's. */

@@ -196,9 +196,11 @@ static void on_exit_of(struct local *l, const char *name, int status, struct err
     (void)read_logs_until_quiet(l, e); /* if the stream broke, the loop will see it */
     l->ended[index] = true;
     l->n_ended++;
-    put(l, name, "%s", text_exit(status < 0 ? EXIT_FAIL : status, text, sizeof(text)));
+    if (status < 0) /* none on record: its dyno-init was killed, by us or by another */
+        status = l->killed ? 128 + SIGKILL : EXIT_FAIL;
+    put(l, name, "%s", text_exit(status, text, sizeof(text)));
     if (l->status < 0)
-        l->status = status < 0 ? EXIT_FAIL : status;
+        l->status = status;
     l->over = l->n_ended == l->n_dynos;
     if (!l->over)
         begin_stop(l);
