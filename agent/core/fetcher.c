@@ -45,6 +45,7 @@ struct fetcher {
     struct cache *cache;
     uid_t uid;
     unsigned running;
+    bool closing;
     TAILQ_HEAD(, job) jobs; /* running ones and those in line, in order of arrival */
 };
 
@@ -56,7 +57,9 @@ static void job_free(struct job *j)
 
     TAILQ_REMOVE(&j->fetcher->jobs, j, link);
     peer_freep(&j->peer);
-    if (j->pidfd >= 0)
+    if (j->pidfd >= 0 && j->fetcher->closing)
+        helper_join(TAKE_FD(j->pidfd));
+    else if (j->pidfd >= 0)
         helper_dispose(j->fetcher->loop, TAKE_FD(j->pidfd));
     if (j->incoming[0] && cache_drop(j->fetcher->cache, j->incoming, &e) < 0)
         log_warn("cache: %s", e.text);
@@ -287,6 +290,7 @@ void fetcher_freep(struct fetcher **fp)
 
     if (!f)
         return;
+    f->closing = true;
     while ((j = TAILQ_FIRST(&f->jobs))) {
         struct fetch_waiter *w;
 

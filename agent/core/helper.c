@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdint.h>
 #include <signal.h>
@@ -17,7 +18,8 @@
 #include <sys/wait.h>
 #include <linux/sched.h>
 
-#define HELPER_FDS 5
+#define HELPER_FDS       5
+#define JOIN_PATIENCE_MS 1000
 
 /* In the child. Descriptors first move above the fixed places, so that none is overwritten. */
 static int arrange_fds(int sock, const struct helper *h)
@@ -99,6 +101,17 @@ void helper_dispose(sd_event *loop, int pidfd)
     if (sd_event_add_child_pidfd(loop, &s, pidfd, WEXITED, on_disposed, NULL) < 0 ||
         sd_event_source_set_child_pidfd_own(s, true) < 0)
         close(pidfd); /* reaped already: nothing to wait for */
+}
+
+void helper_join(int pidfd)
+{
+    struct pollfd p = {.fd = pidfd, .events = POLLIN};
+    siginfo_t info;
+
+    if (poll(&p, 1, JOIN_PATIENCE_MS) != 1)
+        (void)pidfd_send_signal(pidfd, SIGKILL, NULL, 0); /* it may have ended just now */
+    (void)waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED);
+    close(pidfd);
 }
 
 void helper_reap(int pidfd, char *out, size_t cap)

@@ -23,6 +23,10 @@ int helper_spawn(const struct helper *h, int *ret_sock, int *ret_pidfd, struct e
 /* Kills the child behind PIDFD (taken) if it still runs, and has the loop reap it. */
 void helper_dispose(sd_event *loop, int pidfd);
 
+/* Waits up to a second for the child behind PIDFD (taken) to end by itself, kills it if it does
+ * not, reaps it. For the agent's own end: the loop does not run any more. */
+void helper_join(int pidfd);
+
 /* Reaps the child behind PIDFD if it has ended: words for a log, "exited with status 1", into OUT.
  */
 void helper_reap(int pidfd, char *out, size_t cap);

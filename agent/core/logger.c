@@ -180,7 +180,7 @@ void logger_freep(struct logger **lgp)
         return;
     peer_freep(&lg->peer); /* it exits at the end of its input */
     if (lg->pidfd >= 0)
-        helper_dispose(lg->loop, TAKE_FD(lg->pidfd));
+        helper_join(TAKE_FD(lg->pidfd));
     sd_event_source_disable_unref(lg->retry);
     ack(lg, UINT64_MAX);
     free(lg);

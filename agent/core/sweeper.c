@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/sched.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -19,6 +20,8 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+
+#define JOIN_PATIENCE_MS 1000
 
 struct sweeper {
     sd_event *loop;
@@ -106,6 +109,13 @@ void sweeper_freep(struct sweeper **sp)
 
     if (!s)
         return;
+    if (s->child) { /* it goes on alone if it must; whoever inherits it reaps it */
+        struct pollfd p = {.fd = sd_event_source_get_child_pidfd(s->child), .events = POLLIN};
+        siginfo_t info;
+
+        if (poll(&p, 1, JOIN_PATIENCE_MS) == 1)
+            (void)waitid(P_PIDFD, (id_t)p.fd, &info, WEXITED);
+    }
     sd_event_source_disable_unref(s->child);
     fd_closep(&s->dirfd);
     free(s);
