@@ -297,7 +297,7 @@ static int next_header(struct walk *w, struct archive_entry **ret, struct err *e
 static int walk_all(struct walk *w, struct err *e)
 {
     struct archive_entry *raw;
-    struct slug_entry entry;
+    struct slug_entry entry = {.path = ""};
     int r = reader_open(w, e);
 
     if (r < 0)

@@ -84,7 +84,7 @@ static int parse_part(const char *text, size_t len, struct part *ret, struct err
 int formation_parse_one(const char *spec, char type[TYPE_NAME_MAX + 1], unsigned *ret_count,
                         struct err *e)
 {
-    struct part part;
+    struct part part = {0};
     int r = parse_part(spec, strlen(spec), &part, e);
 
     if (r < 0)
@@ -132,7 +132,7 @@ static int parse_spec(const struct procfile *p, const char *spec, unsigned *coun
 
     for (;;) {
         size_t len = strcspn(at, ",");
-        struct part part;
+        struct part part = {0};
         int r = parse_part(at, len, &part, e);
 
         if (r == 0)

@@ -89,7 +89,7 @@ static int skip_text(struct gunzip *g, struct err *e)
 /* What follows the fixed ten bytes. */
 static int read_header_fields(struct gunzip *g, unsigned flags, struct err *e)
 {
-    uint8_t b[2];
+    uint8_t b[2] = {0};
     int r = 0;
 
     if (flags & FLAG_EXTRA) {
@@ -203,7 +203,7 @@ static uint32_t le32(const uint8_t b[4])
 static int read_trailer(struct gunzip *g, struct err *e)
 {
     uint32_t crc = g->crc;
-    uint8_t b[8];
+    uint8_t b[8] = {0};
     int r = need(g, b, sizeof(b), e);
 
     if (r < 0)

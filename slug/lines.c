@@ -76,14 +76,14 @@ int warnings_add(char ***list, size_t *n, const char *fmt, ...)
     va_start(ap, fmt);
     (void)vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
-    char *copy = strdup(*n == WARNINGS_MAX ? "more warnings were left out" : text);
-    char **bigger = copy ? realloc(*list, (*n + 1) * sizeof(**list)) : NULL;
-    if (!bigger) {
-        free(copy);
+    char **bigger = realloc(*list, (*n + 1) * sizeof(*bigger));
+    if (!bigger)
         return -ENOMEM;
-    }
     *list = bigger;
-    bigger[(*n)++] = copy;
+    bigger[*n] = strdup(*n == WARNINGS_MAX ? "more warnings were left out" : text);
+    if (!bigger[*n])
+        return -ENOMEM;
+    (*n)++;
     return 0;
 }
 
