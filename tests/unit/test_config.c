@@ -375,6 +375,24 @@ static void drop_ins_come_in_name_order(void **state)
     assert_int_equal(d.dynos_max, 20);
 }
 
+/* Each drop-in adds a size, so the sizes tell the order in which they were read. */
+static void the_order_of_many_drop_ins(void **state)
+{
+    char name[32], text[32];
+
+    for (int i = 19; i >= 0; i--) {
+        (void)snprintf(name, sizeof(name), "%02d.conf", (i * 7) % 20);
+        (void)snprintf(text, sizeof(text), "[size s%02d]\n", (i * 7) % 20);
+        write_drop_in(*state, name, text);
+    }
+    struct config c = read_text(*state, "");
+    assert_int_equal(c.n_sizes, 24);
+    for (int i = 0; i < 20; i++) {
+        (void)snprintf(name, sizeof(name), "s%02d", i);
+        assert_string_equal(c.sizes[4 + i].name, name);
+    }
+}
+
 static void odd_files(void **state)
 {
     const struct place *p = *state;
@@ -667,6 +685,7 @@ int main(void)
         TEST(long_lines),
         TEST(sizes_have_a_limit),
         TEST(drop_ins_come_in_name_order),
+        TEST(the_order_of_many_drop_ins),
         TEST(odd_files),
         cmocka_unit_test(assignments),
         cmocka_unit_test(what_only_the_whole_shows),
