@@ -125,7 +125,7 @@ static int read_file(struct config *c, const char *path, bool required, struct e
 {
     scoped_free char *real = realpath(path, NULL);
     scoped_free char *text = NULL;
-    size_t len;
+    size_t len = 0;
     int r;
 
     if (!real && errno == ENOENT && !required)

@@ -230,7 +230,7 @@ void model_commit(struct model_change **change)
 
 int model_apply(struct model *m, const json_t *entry, json_t **ret_entry, struct err *e)
 {
-    struct model_change *change;
+    struct model_change *change = NULL;
     int r = model_prepare(m, entry, &change, ret_entry, e);
 
     if (r == 0)
