@@ -1,0 +1,446 @@
+/* cgroup v1 as it is mounted here (as root), and v2's files in a directory that stands for one. */
+#include "isolate/cgroup.h"
+
+#include "base/fdio.h"
+#include "base/scoped.h"
+#include "isolate/cgroup_impl.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include <cmocka.h>
+
+static struct cgroup_tree *tree;
+static char parent[64];
+
+static void need_v1(void)
+{
+    if (!tree || cgroup_tree_version(tree) != CGROUP_V1) {
+        print_message("not root, or no v1 hierarchies: nothing to try\n");
+        skip();
+    }
+}
+
+static void ok(int r, const struct err *e)
+{
+    if (r < 0)
+        fail_msg("%s", e->text);
+}
+
+static void read_level(const char *controller, const char *id, const char *file, char *buf,
+                       size_t cap)
+{
+    char path[512];
+
+    snprintf(path, sizeof(path), "/sys/fs/cgroup/%s%s/%s/%s", controller, parent, id, file);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, buf, cap - 1);
+    if (n < 0)
+        fail_msg("%s: %s", path, strerror(errno));
+    buf[n] = '\0';
+    close(fd);
+}
+
+/* A child in the cgroup that runs FN. */
+static pid_t start_in(struct cgroup *c, void (*fn)(void))
+{
+    struct cgroup_join join;
+    struct err e = ERR_INIT;
+
+    ok(cgroup_join_prepare(c, &join, &e), &e);
+    pid_t pid = fork();
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        for (size_t i = 0; i < join.n_tasks; i++)
+            if (write(join.tasks[i], "0", 1) != 1)
+                _exit(99);
+        fn();
+        _exit(0);
+    }
+    cgroup_join_done(&join);
+    return pid;
+}
+
+static void remove_soon(struct cgroup **c)
+{
+    struct err e = ERR_INIT;
+
+    for (int i = 0; i < 300; i++) {
+        if (cgroup_remove(*c, &e) == 0) {
+            cgroup_freep(c);
+            return;
+        }
+        usleep(10000);
+    }
+    fail_msg("%s", e.text);
+}
+
+static void limits_are_written(void **state)
+{
+    struct limits limits = {.memory_quota = 64 << 20,
+                            .memory_max = 128 << 20,
+                            .pids = 77,
+                            .cpu_shares = 512,
+                            .cpu_percent = 50};
+    struct cgroup *c, *again;
+    struct err e = ERR_INIT;
+    char buf[64];
+
+    (void)state;
+    need_v1();
+    ok(cgroup_create(tree, "limits.web.1", &limits, &c, &e), &e);
+    read_level("memory", "limits.web.1", "memory.limit_in_bytes", buf, sizeof(buf));
+    assert_string_equal(buf, "134217728\n");
+    read_level("memory", "limits.web.1", "memory.memsw.limit_in_bytes", buf, sizeof(buf));
+    assert_string_equal(buf, "134217728\n");
+    read_level("pids", "limits.web.1", "pids.max", buf, sizeof(buf));
+    assert_string_equal(buf, "77\n");
+    read_level("cpu", "limits.web.1", "cpu.shares", buf, sizeof(buf));
+    assert_string_equal(buf, "512\n");
+    read_level("cpu", "limits.web.1", "cpu.cfs_quota_us", buf, sizeof(buf));
+    assert_string_equal(buf, "50000\n");
+    assert_int_equal(cgroup_create(tree, "limits.web.1", &limits, &again, &e), -EEXIST);
+    /* Up, then away. */
+    limits.memory_max = 512 << 20;
+    ok(cgroup_set_limits(c, &limits, &e), &e);
+    read_level("memory", "limits.web.1", "memory.memsw.limit_in_bytes", buf, sizeof(buf));
+    assert_string_equal(buf, "536870912\n");
+    ok(cgroup_set_limits(c, &(struct limits){0}, &e), &e);
+    read_level("pids", "limits.web.1", "pids.max", buf, sizeof(buf));
+    assert_string_equal(buf, "max\n");
+    read_level("cpu", "limits.web.1", "cpu.cfs_quota_us", buf, sizeof(buf));
+    assert_string_equal(buf, "-1\n");
+    assert_false(cgroup_populated(c));
+    remove_soon(&c);
+    assert_int_equal(cgroup_open(tree, "limits.web.1", &c, &e), -ENOENT);
+}
+
+static void bad_names_are_refused(void **state)
+{
+    static const char *const bad[] = {"", ".", "..", "../x", "a/b", "a\nb", ".hidden", "a b"};
+    struct limits none = {0};
+    struct cgroup *c;
+    struct err e = ERR_INIT;
+
+    (void)state;
+    need_v1();
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        assert_int_equal(cgroup_create(tree, bad[i], &none, &c, &e), -EINVAL);
+    struct cgroup_tree *t;
+    assert_int_equal(cgroup_tree_open("dynod", false, &t, &e), -EINVAL);
+    assert_int_equal(cgroup_tree_open("/../x", false, &t, &e), -EINVAL);
+}
+
+static void the_tree_lists_what_is_in_it(void **state)
+{
+    struct limits none = {0};
+    struct cgroup *a, *b;
+    struct err e = ERR_INIT;
+    char **ids;
+
+    (void)state;
+    need_v1();
+    ok(cgroup_create(tree, "a.web.1", &none, &a, &e), &e);
+    ok(cgroup_create(tree, "b.web.2", &none, &b, &e), &e);
+    ok(cgroup_tree_list(tree, &ids, &e), &e);
+    assert_non_null(ids[0]);
+    assert_non_null(ids[1]);
+    assert_null(ids[2]);
+    cgroup_ids_free(ids);
+    remove_soon(&a);
+    remove_soon(&b);
+}
+
+static void eat(size_t bytes)
+{
+    char *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (p == MAP_FAILED)
+        _exit(98);
+    for (size_t i = 0; i < bytes; i += 4096)
+        p[i] = 1;
+}
+
+static void eat_32(void)
+{
+    eat(32 << 20);
+    pause();
+}
+
+static void eat_200(void)
+{
+    eat(200 << 20);
+}
+
+static void the_quota_is_told_and_the_maximum_kills(void **state)
+{
+    struct limits limits = {.memory_quota = 16 << 20, .memory_max = 64 << 20};
+    struct cgroup_usage usage;
+    struct cgroup *c;
+    struct err e = ERR_INIT;
+    int status;
+
+    (void)state;
+    need_v1();
+    ok(cgroup_create(tree, "oom.web.1", &limits, &c, &e), &e);
+    struct pollfd quota = {.fd = cgroup_quota_fd(c), .events = POLLIN};
+    struct pollfd oom = {.fd = cgroup_oom_fd(c), .events = POLLIN};
+    assert_true(quota.fd >= 0 && oom.fd >= 0);
+    assert_int_equal(poll(&quota, 1, 0), 0);
+    pid_t pid = start_in(c, eat_32);
+    assert_int_equal(poll(&quota, 1, 5000), 1);
+    assert_int_equal(poll(&oom, 1, 0), 0);
+    usleep(50000);
+    ok(cgroup_usage(c, &usage, &e), &e);
+    assert_in_range(usage.memory_rss, 31 << 20, 34 << 20);
+    assert_in_range(usage.memory, usage.memory_rss, 40 << 20);
+    assert_int_equal(usage.pids, 1);
+    assert_int_equal(usage.oom_kills, 0);
+    assert_true(usage.pgpgin >= (32 << 20) / 4096);
+    assert_true(usage.cpu_usec > 0);
+    assert_true(cgroup_populated(c));
+    ok(cgroup_kill(c, &e), &e);
+    waitpid(pid, &status, 0);
+    assert_int_equal(WTERMSIG(status), SIGKILL);
+
+    pid = start_in(c, eat_200);
+    waitpid(pid, &status, 0);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    assert_int_equal(poll(&oom, 1, 1000), 1);
+    ok(cgroup_usage(c, &usage, &e), &e);
+    assert_true(usage.oom_kills >= 1);
+    remove_soon(&c);
+    /* The control: without the limit it lives. */
+    ok(cgroup_create(tree, "oom.web.1", &(struct limits){0}, &c, &e), &e);
+    pid = start_in(c, eat_200);
+    waitpid(pid, &status, 0);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    remove_soon(&c);
+}
+
+/* Each process forks on as fast as it can, and outlives its parent. */
+static void fork_on(void)
+{
+    for (;;)
+        if (fork() < 0)
+            usleep(1000);
+}
+
+static void a_fork_bomb_is_held_and_killed(void **state)
+{
+    struct limits limits = {.pids = 60};
+    struct cgroup_usage usage = {0};
+    struct cgroup *c;
+    struct err e = ERR_INIT;
+
+    (void)state;
+    need_v1();
+    ok(cgroup_create(tree, "bomb.web.1", &limits, &c, &e), &e);
+    pid_t pid = start_in(c, fork_on);
+    for (int i = 0; i < 500 && usage.pids < 60; i++) {
+        usleep(10000);
+        ok(cgroup_usage(c, &usage, &e), &e);
+        assert_true(usage.pids <= 60);
+    }
+    assert_int_equal(usage.pids, 60);
+    assert_int_equal(cgroup_remove(c, &e), -EBUSY);
+    ok(cgroup_kill(c, &e), &e);
+    waitpid(pid, NULL, 0);
+    for (int i = 0; i < 100 && cgroup_populated(c); i++)
+        usleep(10000);
+    assert_false(cgroup_populated(c));
+    remove_soon(&c);
+}
+
+static void an_agent_that_died_finds_it_again(void **state)
+{
+    struct limits limits = {.memory_max = 64 << 20};
+    struct cgroup *c;
+    struct err e = ERR_INIT;
+
+    (void)state;
+    need_v1();
+    ok(cgroup_create(tree, "adopt.web.1", &limits, &c, &e), &e);
+    pid_t pid = start_in(c, (void (*)(void))pause);
+    cgroup_freep(&c);
+    ok(cgroup_open(tree, "adopt.web.1", &c, &e), &e);
+    for (int i = 0; i < 200 && !cgroup_populated(c); i++)
+        usleep(10000); /* it joins by itself */
+    assert_true(cgroup_populated(c));
+    assert_true(cgroup_oom_fd(c) >= 0);
+    ok(cgroup_kill(c, &e), &e);
+    waitpid(pid, NULL, 0);
+    remove_soon(&c);
+}
+
+/* --- v2, on a directory --- */
+
+static char fake[] = "/tmp/cgroup2-XXXXXX";
+
+static void put(const char *path, const char *text)
+{
+    char full[512];
+
+    snprintf(full, sizeof(full), "%s/%s", fake, path);
+    int fd = open(full, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+    close(fd);
+}
+
+static void is(const char *path, const char *text)
+{
+    scoped_free char *got = NULL;
+    struct err e = ERR_INIT;
+    char full[512];
+    size_t len;
+
+    snprintf(full, sizeof(full), "%s/%s", fake, path);
+    ok(file_read(AT_FDCWD, full, 8192, &got, &len, &e), &e);
+    if (strcmp(got, text) != 0)
+        fail_msg("%s has %s instead of %s", path, got, text);
+}
+
+static void v2_speaks_the_files_of_the_kernel(void **state)
+{
+    struct limits limits = {.memory_quota = 512 << 20,
+                            .memory_max = 1 << 30,
+                            .pids = 256,
+                            .cpu_shares = 2048,
+                            .cpu_percent = 150};
+    struct cgroup_usage usage;
+    struct cgroup_tree *t;
+    struct cgroup *c;
+    struct err e = ERR_INIT;
+    char mountinfo[256], path[256], **ids;
+
+    (void)state;
+    assert_non_null(mkdtemp(fake));
+    snprintf(mountinfo, sizeof(mountinfo),
+             "30 24 0:26 / %s rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n", fake);
+    put("mountinfo", mountinfo);
+    put("self", "0::/system.slice/dynod.service\n");
+    put("cgroup.controllers", "cpuset cpu io memory hugetlb pids rdma misc\n");
+    snprintf(path, sizeof(path), "%s/dynod", fake);
+    assert_int_equal(mkdir(path, 0755), 0);
+    /* What is written goes to the front of this ordinary file, and is looked at below. */
+    put("dynod/cgroup.subtree_control", "---------------- cpu memory pids\n");
+    char self[256], info[256];
+    snprintf(self, sizeof(self), "%s/self", fake);
+    snprintf(info, sizeof(info), "%s/mountinfo", fake);
+    struct cgroup_sources src = {info, self};
+    ok(cgroup_tree_open_at(&src, "/dynod", true, &t, &e), &e);
+    assert_int_equal(cgroup_tree_version(t), CGROUP_V2);
+    assert_string_equal(cgroup_tree_text(t), "v2: memory pids cpu");
+    is("dynod/cgroup.subtree_control", "+memory+pids+cpu cpu memory pids\n");
+
+    static const char *const files[] = {"memory.max", "memory.swap.max", "memory.oom.group",
+                                        "pids.max",   "cpu.weight",      "cpu.max",
+                                        "cgroup.kill"};
+    snprintf(path, sizeof(path), "%s/dynod/x.web.1", fake);
+    assert_int_equal(mkdir(path, 0755), 0);
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        snprintf(path, sizeof(path), "dynod/x.web.1/%s", files[i]);
+        put(path, "");
+    }
+    put("dynod/x.web.1/memory.events", "low 0\nhigh 0\nmax 3\noom 2\noom_kill 2\n");
+    put("dynod/x.web.1/memory.stat", "anon 1048576\nfile 2097152\nkernel 5\nfile_mapped 9\n");
+    put("dynod/x.web.1/memory.swap.current", "4096\n");
+    put("dynod/x.web.1/pids.current", "3\n");
+    put("dynod/x.web.1/cpu.stat", "usage_usec 777\nuser_usec 700\n");
+    put("dynod/x.web.1/cgroup.events", "populated 1\nfrozen 0\n");
+    ok(cgroup_open(t, "x.web.1", &c, &e), &e);
+    ok(cgroup_set_limits(c, &limits, &e), &e);
+    is("dynod/x.web.1/memory.max", "1073741824");
+    is("dynod/x.web.1/memory.swap.max", "0"); /* so that the sum stays within memory_max */
+    is("dynod/x.web.1/memory.oom.group", "1");
+    is("dynod/x.web.1/pids.max", "256");
+    is("dynod/x.web.1/cpu.weight", "200");
+    is("dynod/x.web.1/cpu.max", "150000 100000");
+    ok(cgroup_usage(c, &usage, &e), &e);
+    assert_int_equal(usage.memory, 1048576 + 2097152 + 4096);
+    assert_int_equal(usage.memory_rss, 1048576);
+    assert_int_equal(usage.pids, 3);
+    assert_int_equal(usage.cpu_usec, 777);
+    assert_int_equal(usage.oom_kills, 2);
+    assert_true(cgroup_populated(c));
+    put("dynod/x.web.1/cgroup.events", "populated 0\nfrozen 0\n");
+    assert_false(cgroup_populated(c));
+    assert_int_equal(cgroup_quota_fd(c), -1);
+    struct pollfd oom = {.fd = cgroup_oom_fd(c), .events = POLLIN};
+    assert_int_equal(poll(&oom, 1, 0), 0);
+    put("dynod/x.web.1/memory.events", "low 0\nhigh 0\nmax 3\noom 3\noom_kill 3\n");
+    assert_int_equal(poll(&oom, 1, 1000), 1);
+    ok(cgroup_kill(c, &e), &e);
+    is("dynod/x.web.1/cgroup.kill", "1");
+    ok(cgroup_tree_list(t, &ids, &e), &e);
+    assert_string_equal(ids[0], "x.web.1");
+    assert_null(ids[1]);
+    cgroup_ids_free(ids);
+    cgroup_freep(&c);
+    cgroup_tree_freep(&t);
+
+    /* Without its controllers v2 does not count, and without v1 there is nothing. */
+    put("cgroup.controllers", "hugetlb\n");
+    assert_int_equal(cgroup_tree_open_at(&src, "/dynod", true, &t, &e), -ENOENT);
+    assert_non_null(strstr(e.text, "memory controller"));
+    ok(cgroup_tree_open_at(&src, "/dynod", false, &t, &e), &e);
+    assert_int_equal(cgroup_tree_version(t), CGROUP_NONE);
+    ok(cgroup_create(t, "x.web.1", &limits, &c, &e), &e);
+    ok(cgroup_usage(c, &usage, &e), &e);
+    assert_int_equal(usage.pids, 0);
+    assert_false(cgroup_populated(c));
+    ok(cgroup_kill(c, &e), &e);
+    ok(cgroup_remove(c, &e), &e);
+    assert_int_equal(cgroup_oom_fd(c), -1);
+    cgroup_freep(&c);
+    cgroup_tree_freep(&t);
+    ok(tree_remove(AT_FDCWD, fake, &e), &e);
+}
+
+static int setup(void **state)
+{
+    struct err e = ERR_INIT;
+
+    (void)state;
+    alarm(120);
+    snprintf(parent, sizeof(parent), "/dynod-test-%d", getpid());
+    ok(cgroup_tree_open(parent, geteuid() == 0, &tree, &e), &e);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct err e = ERR_INIT;
+
+    (void)state;
+    ok(cgroup_tree_remove(tree, &e), &e);
+    cgroup_tree_freep(&tree);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(limits_are_written),
+        cmocka_unit_test(bad_names_are_refused),
+        cmocka_unit_test(the_tree_lists_what_is_in_it),
+        cmocka_unit_test(the_quota_is_told_and_the_maximum_kills),
+        cmocka_unit_test(a_fork_bomb_is_held_and_killed),
+        cmocka_unit_test(an_agent_that_died_finds_it_again),
+        cmocka_unit_test(v2_speaks_the_files_of_the_kernel),
+    };
+
+    return cmocka_run_group_tests_name("cgroup", tests, setup, teardown);
+}
