@@ -4,6 +4,7 @@
  *  dynod -> fetch, one frame, descriptors: [0] the directory to unpack into (empty, owned by the
  *                  fetch's uid), [1] for file:// the open slug file
  *    {"url": "https://...", "digest": HEX or absent, "ca_file": PATH or absent,
+ *     "allow_http": B (absent: false; https and file always are),
  *     "limits": {"compressed": BYTES, "unpacked": BYTES, "entries": N, "depth": N, "ratio": N,
  *                "connect_ms": N, "stall_ms": N, "total_ms": N}}        (absent: the defaults
  * below) fetch -> dynod
@@ -15,6 +16,9 @@
  *               "http": N or absent, "expected": HEX, "actual": HEX}}
  *  STEP is one of "sandbox", "connect", "tls", "http", "download", "digest", "gzip", "archive",
  *  "procfile", "disk". Step "digest" is what the platform calls R17.
+ *
+ * A command that is not UTF-8 comes as "command_hex" in place of "command"; slug_meta_types() reads
+ * either. Publish only after the process has exited: until then it could still change the tree.
  *
  * The fetch leaves the tree as `app` in its directory, files owned by itself, and has synced it. It
  * exits 0 after a result of either kind. */
