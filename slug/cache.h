@@ -36,8 +36,11 @@ int cache_meta(struct cache *c, const struct digest *digest, json_t **ret, struc
 #define CACHE_INCOMING_MAX 32
 int cache_incoming(struct cache *c, char name[CACHE_INCOMING_MAX], int *ret_fd, struct err *e);
 
-/* Publishes incoming NAME, which holds `app`, as DIGEST, with META beside it: write, rename. An
- * entry that exists already wins and NAME is dropped. */
+/* Publishes incoming NAME, which holds `app` and nothing else, as DIGEST, with META beside it:
+ * write, sync, rename. The entry's own directory becomes the caller's, so that no process of OWNER
+ * can touch META. The fetch must have exited: it could change the tree behind the digest's back. An
+ * entry that exists already wins and NAME is dropped, a broken one is replaced. -EBADMSG: not what
+ * a fetch leaves. */
 int cache_publish(struct cache *c, const char *name, const struct digest *digest,
                   const json_t *meta, struct err *e);
 
@@ -54,8 +57,7 @@ typedef int cache_list_fn(const struct digest *digest, uint64_t bytes, uint64_t 
                           void *userdata);
 int cache_list(struct cache *c, cache_list_fn *fn, void *userdata, struct err *e);
 
-/* --- meta.json: the "ok" object of slug/fetch.h ------------------------------------------------
- */
+/* --- meta.json: the "ok" object of slug/fetch.h ----------------------------------------------- */
 
 #define SLUG_META_MAX (8u << 20) /* bytes of a meta.json */
 

@@ -6,8 +6,9 @@
  *    {"url": "https://...", "digest": HEX or absent, "ca_file": PATH or absent,
  *     "allow_http": B (absent: false; https and file always are),
  *     "limits": {"compressed": BYTES, "unpacked": BYTES, "entries": N, "depth": N, "ratio": N,
- *                "connect_ms": N, "stall_ms": N, "total_ms": N}}        (absent: the defaults
- * below) fetch -> dynod
+ *                "connect_ms": N, "stall_ms": N, "total_ms": N}}    (absent: see below)
+ *
+ *  fetch -> dynod
  *    {"progress": {"bytes": N, "total": N or absent, "entries": N}}      at most every 200 ms
  *    {"ok": {"digest": HEX, "compressed": N, "unpacked": N, "entries": N,
  *            "types": [{"name": S, "command": S, "release_file": B}...], "warnings": [S...],
