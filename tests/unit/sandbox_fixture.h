@@ -109,7 +109,7 @@ static inline void fixture_find_init(struct fixture *f)
     }
 }
 
-static inline int fixture_open(struct fixture *f)
+static inline int fixture_open_stack(struct fixture *f, const char *stack)
 {
     char parent[64], path[128];
 
@@ -130,13 +130,18 @@ static inline int fixture_open(struct fixture *f)
     snprintf(parent, sizeof(parent), "/dynod-test-%d", getpid());
     must(cgroup_tree_open(parent, !f->rootless, &f->tree, e));
     snprintf(path, sizeof(path), "%s/run", f->dir);
-    struct sandbox_config config = {.stack = "host",
+    struct sandbox_config config = {.stack = stack,
                                     .runtime_dir = path,
                                     .init_path = f->init,
                                     .rootless = f->rootless,
                                     .slug_owner = f->inner};
     must(sandbox_open(&config, &f->sandbox, e));
     return 0;
+}
+
+static inline int fixture_open(struct fixture *f)
+{
+    return fixture_open_stack(f, "host");
 }
 
 static inline void fixture_close(struct fixture *f)
