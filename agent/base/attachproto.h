@@ -12,7 +12,7 @@
  * frames (frame.h) on that socket:
  *
  *   agent -> client
- *     {"started": {"dyno": "APP/web.1", "tty": B}}
+ *     {"started": {"dyno": "web.1", "tty": B}}
  *         tty: descriptor [0] is the master of its PTY.
  *         else: [0] write to its stdin, [1] read its stdout, [2] read its stderr.
  *     {"error": {"message": S, "fault": S, "code": S}}

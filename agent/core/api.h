@@ -43,8 +43,8 @@ struct api;
 int api_open(struct agent *a, int listen_fd, gid_t group, struct api **ret, struct err *e);
 
 /* Closes every connection; not from within one of the API's own calls. Attached commands are left
- * running (their clients hold the descriptors), so no attach_ops callback may come afterwards: the
- * loop must not run between this and the end of A. NULL is fine. */
+ * running (their clients hold the descriptors); the end that the agent tells of them while it is
+ * being freed goes nowhere. NULL is fine. */
 void api_freep(struct api **api);
 
 #endif

@@ -14,7 +14,7 @@
 /* One attached command. Its connection is libmicrohttpd's until the 101 has been sent; what the
  * agent says before that waits here. */
 struct session {
-    struct api *api;
+    struct api *api; /* NULL: it is gone, and the agent does not know yet */
     struct request *rq;
     struct attach *attach; /* NULL: it has ended */
     struct MHD_UpgradeResponseHandle *urh;
@@ -28,7 +28,7 @@ struct session {
     TAILQ_ENTRY(session) link;
 };
 
-static void session_free(struct session *s)
+static void session_clear(struct session *s)
 {
     sd_event_source_disable_unref(s->linger);
     peer_freep(&s->peer);
@@ -37,17 +37,29 @@ static void session_free(struct session *s)
     json_decref(s->started);
     json_decref(s->ended);
     TAILQ_REMOVE(&s->api->sessions, s, link);
+}
+
+static void session_free(struct session *s)
+{
+    session_clear(s);
     free(s);
 }
 
 /* Gives the connection back to libmicrohttpd, which closes it. */
+static void session_hang_up(struct session *s)
+{
+    s->rq->session = NULL;
+    peer_freep(&s->peer); /* before the descriptor that it duplicates */
+    if (!s->urh)
+        return;                                                 /* never taken */
+    (void)MHD_upgrade_action(s->urh, MHD_UPGRADE_ACTION_CLOSE); /* only fails the second time */
+    api_again(s->api);
+}
+
 static void session_end(struct session *s)
 {
     attach_detach(s->attach);
-    s->rq->session = NULL;
-    peer_freep(&s->peer); /* before the descriptor that it duplicates */
-    (void)MHD_upgrade_action(s->urh, MHD_UPGRADE_ACTION_CLOSE); /* only fails the second time */
-    api_again(s->api);
+    session_hang_up(s);
     session_free(s);
 }
 
@@ -62,13 +74,14 @@ void session_end_all(struct api *api)
     struct session *s;
 
     while ((s = TAILQ_FIRST(&api->sessions))) {
-        s->attach = NULL; /* the command goes on without this agent */
-        if (s->urh) {
-            session_end(s);
-        } else {
-            s->rq->session = NULL;
+        session_hang_up(s);
+        if (!s->attach) {
             session_free(s);
+            continue;
         }
+        /* The command goes on without this agent, which still holds S: on_ended() frees it. */
+        session_clear(s);
+        *s = (struct session){.attach = s->attach};
     }
 }
 
@@ -124,6 +137,8 @@ static void on_started(void *userdata, const char *dyno, const int *fds, size_t 
 {
     struct session *s = userdata;
 
+    if (!s->api)
+        return;
     for (size_t i = 0; i < n && i < ATTACH_FDS_PIPES; i++) {
         s->fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
         if (s->fds[i] < 0) {
@@ -143,6 +158,10 @@ static void on_ended(void *userdata, int status, const struct err *why)
 {
     struct session *s = userdata;
 
+    if (!s->api) {
+        free(s);
+        return;
+    }
     s->attach = NULL; /* this was its last callback */
     s->ended = json_pack("{s:{s:i,s:o*}}", "ended", "status", status, "error",
                          why ? error_json(why) : NULL);
