@@ -7,6 +7,7 @@
 #include "base/scoped.h"
 #include "base/str.h"
 #include "core/dyno.h"
+#include "core/prefetch.h"
 #include "core/ready.h"
 #include "core/reconcile.h"
 #include "slug/procfile.h"
@@ -234,12 +235,17 @@ static int reconcile_now(struct agent *a, struct err *e)
     if (r == 0)
         r = reconcile(wants, n_wants, haves, n_haves, &actions, &n_actions, e);
     for (size_t i = 0; r == 0 && i < n_actions; i++) {
-        /* A replaced one is started when its end has freed its place: that asks for another pass.
-         */
-        if (actions[i].kind == ACTION_START)
-            start_wanted(a, &wants[actions[i].want]);
+        const struct want *w = actions[i].want != SIZE_MAX ? &wants[actions[i].want] : NULL;
+        struct dyno *d = actions[i].have != SIZE_MAX ? dynos[actions[i].have] : NULL;
+
+        if (!d)
+            start_wanted(a, w);
+        else if (d->held && dyno_running(d))
+            continue;
+        else if (w && w->type && !w->type->command && dyno_running(d))
+            prefetch_release(a, w->app); /* the old one runs until the new one can */
         else if (!haves[actions[i].have].stopping)
-            dyno_event(dynos[actions[i].have], DEV_STOP);
+            dyno_event(d, DEV_STOP); /* a replaced one's end frees its place and asks for a pass */
     }
     return r;
 }
@@ -266,13 +272,26 @@ void agent_reconcile_soon(struct agent *a)
         log_err("reconcile: no memory");
 }
 
+/* Somebody who knows has spoken about APP: its dynos are not held any more. */
+static void release_held(struct agent *a, const char *app)
+{
+    struct dyno *d;
+
+    TAILQ_FOREACH(d, &a->dynos, link)
+    if (!strcmp(d->name.app, app))
+        d->held = false;
+}
+
 int agent_change(struct agent *a, const json_t *entry, json_t **ret_entry, struct err *e)
 {
     int r = journal_apply(a->journal, entry, ret_entry, e);
 
-    if (r == 0)
-        agent_reconcile_soon(a);
-    return r;
+    if (r < 0)
+        return r;
+    if (a->forgetful && strcmp(json_str(entry, "op", ""), "ran") != 0)
+        release_held(a, json_str(entry, "app", ""));
+    agent_reconcile_soon(a);
+    return 0;
 }
 
 /* Through slug_meta_types(): what dynod-fetch said is a stranger's word until it is checked. */
@@ -463,6 +482,24 @@ static void adopt_one(struct agent *a, const struct run_trace *t)
         dyno_event(d, DEV_DEADLINE);
 }
 
+/* The journal may have lost the entry that gave a dyno its generation: that number must not be
+ * given again. */
+static int catch_up(struct agent *a, struct err *e)
+{
+    uint64_t highest = 0;
+    struct dyno *d;
+
+    TAILQ_FOREACH(d, &a->dynos, link)
+    if (d->generation > highest)
+        highest = d->generation;
+    if (highest <= model_generation(a->model))
+        return 0;
+    json_t *entry = json_pack("{s:s,s:I}", "op", "generation", "generation", (json_int_t)highest);
+    int r = journal_apply(a->journal, entry, NULL, e);
+    json_decref(entry);
+    return r;
+}
+
 /* Living runs first: of a dyno with an old trace too, the living one is the dyno. */
 static int adopt_all(struct agent *a, struct err *e)
 {
@@ -482,9 +519,11 @@ static int adopt_all(struct agent *a, struct err *e)
         if (traces[i].recorded)
             adopt_one(a, &traces[i]);
     if (living)
-        log_notice("adopted %zu dynos", living);
+        log_notice("adopted %zu dynos%s", living,
+                   a->forgetful ? "; those that nothing is known of run on until a command comes"
+                                : "");
     run_traces_free(traces, n);
-    return 0;
+    return catch_up(a, e);
 }
 
 /* --- Opening
@@ -572,6 +611,7 @@ static int open_state(struct agent *a, struct err *e)
         r = journal_open(a->state_dirfd, "journal", a->model, &a->journal, &notice, e);
     if (notice)
         log_warn("%s", notice);
+    a->forgetful = notice != NULL;
     if (r == 0)
         r = events_open(a->state_dirfd, &a->events, e);
     (void)snprintf(path, sizeof(path), "%s/cache", a->config.state_dir);
@@ -664,6 +704,7 @@ void agent_freep(struct agent **ap)
         run_freep(&ending->run);
         free(ending);
     }
+    prefetch_done(a);
     fetcher_freep(&a->fetcher);
     logger_freep(&a->logger);
     sweeper_freep(&a->sweeper);

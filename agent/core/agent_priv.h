@@ -46,6 +46,8 @@ struct agent {
     struct dyno_list dynos;
     unsigned n_dynos;
     LIST_HEAD(, ending) endings;
+    LIST_HEAD(, prefetch) prefetches;
+    bool forgetful;                  /* part of the journal was lost: see dyno->held */
     sd_event_source *reconcile_soon; /* deferred: one pass however many changes */
     sd_event_source *sample;         /* timer "sample": R14, while anything runs */
     sd_event_source *drained;        /* deferred: all dynos are down, in a shutdown */

@@ -1,5 +1,6 @@
 /* agent_queries.c - what clients may ask the agent; the JSON of docs/openapi.yaml. */
 #include "core/dyno.h"
+#include "core/prefetch.h"
 
 #include "base/clock.h"
 #include "base/scoped.h"
@@ -32,8 +33,9 @@ static json_t *release_json(const struct release *rel)
 }
 
 /* Config vars are never shown: whoever may see an app here need not see its secrets. */
-static json_t *app_json(const struct app *app)
+static json_t *app_json(const struct agent *a, const struct app *app)
 {
+    const struct err *problem = prefetch_problem(a, app);
     json_t *formation = json_object(), *types = json_array();
 
     for (size_t i = 0; i < app->n_types; i++) {
@@ -43,8 +45,12 @@ static json_t *app_json(const struct app *app)
         (void)json_array_append_new(
             types, json_pack("{s:s,s:s?}", "name", t->name, "command", t->command));
     }
-    return json_pack("{s:s,s:o,s:o,s:o,s:b}", "name", app->name, "release",
-                     app->release.version ? release_json(&app->release) : json_null(), "formation",
+    json_t *release = app->release.version ? release_json(&app->release) : json_null();
+    if (problem) /* the dynos that run are of the release before it */
+        (void)json_object_set_new(
+            release, "problem",
+            json_pack("{s:s,s:s}", "text", problem->text, "fault", fault_name(problem->fault)));
+    return json_pack("{s:s,s:o,s:o,s:o,s:b}", "name", app->name, "release", release, "formation",
                      formation, "types", types, "stopped", app->stopped);
 }
 
@@ -53,7 +59,7 @@ json_t *agent_apps(struct agent *a)
     json_t *list = json_array();
 
     for (size_t i = 0; i < model_n_apps(a->model); i++)
-        (void)json_array_append_new(list, app_json(model_app_at(a->model, i)));
+        (void)json_array_append_new(list, app_json(a, model_app_at(a->model, i)));
     return list;
 }
 
@@ -65,7 +71,7 @@ int agent_app(struct agent *a, const char *app, json_t **ret, struct err *e)
         (void)err_say(e, ENOENT, "no app '%s' here: see `dyno ps`", app);
         return err_blame(e, FAULT_OPERATOR);
     }
-    *ret = app_json(found);
+    *ret = app_json(a, found);
     return *ret ? 0 : err_set(e, ENOMEM, "describe %s", app);
 }
 

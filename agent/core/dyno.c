@@ -253,7 +253,7 @@ static void plan_restart(struct dyno *d, uint64_t up_usec)
     const struct app *app = model_app(a->model, d->name.app);
     struct restart_policy policy = {a->config.restart_delay, a->config.restart_delay_max,
                                     a->config.restart_reset};
-    bool hopeless = d->failed.errnum && d->failed.fault != FAULT_PLATFORM;
+    bool hopeless = d->no_retry || (d->failed.errnum && d->failed.fault != FAULT_PLATFORM);
 
     d->restart_at = 0;
     if (hopeless || (app && !app->release.restart))
@@ -266,7 +266,7 @@ static void plan_restart(struct dyno *d, uint64_t up_usec)
 static void clear_facts(struct dyno *d)
 {
     d->told_to_stop = d->boot_timeout = d->launch_timeout = d->exit_timeout = d->oom = false;
-    d->detached = d->over_quota = d->adopted = false;
+    d->detached = d->over_quota = d->adopted = d->no_retry = false;
     d->failed = (struct err)ERR_INIT;
 }
 
@@ -333,11 +333,13 @@ static void on_fetched(void *userdata, const struct fetch_result *result)
         d->failed = *result->why;
     else if (app && app->release.version == d->release && !app->release.resolved)
         (void)agent_resolve(d->agent, app, result->digest, result->meta, &d->failed);
-    if (d->failed.errnum && !strcmp(json_str(result->detail, "step", ""), "digest"))
-        (void)err_say(&d->failed, d->failed.errnum, "Error R17 (Checksum error) -> %s",
+    if (result->why && !strcmp(json_str(result->detail, "step", ""), "digest")) {
+        (void)err_say(&d->failed, result->why->errnum, "Error R17 (Checksum error) -> %s",
                       result->why->text);
+        d->failed.fault = result->why->fault;
+        d->no_retry = true;
+    }
     if (d->failed.errnum) {
-        d->failed.fault = result->why ? result->why->fault : d->failed.fault;
         dyno_event(d, DEV_SLUG_FAILED);
     } else {
         dyno_event(d, DEV_SLUG_READY);

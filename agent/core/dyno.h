@@ -19,6 +19,10 @@ struct dyno {
     uint64_t generation;
     unsigned release; /* version it was started for */
     bool oneoff;
+    /* Adopted by an agent that lost part of the desired state: what seems not wanted may only be
+     * forgotten, so it runs on until a command about its app comes (promise 7). */
+    bool held;
+    bool no_retry;   /* the slug is not what was promised: another try gets no other slug */
     bool adopted;    /* its run is an earlier agent's: no second "up" for it */
     uid_t uid;       /* host uid; 0: none */
     unsigned port;   /* 0: none */

@@ -106,10 +106,13 @@ static int cut_words(const char *text, struct start *s, struct err *e)
     char *rest = NULL;
 
     s->words = strdup(text);
-    for (char *word = s->words ? strtok_r(s->words, " \t", &rest) : NULL; word && n < ARGV_MAX - 1;
-         word = strtok_r(NULL, " \t", &rest))
+    for (char *word = s->words ? strtok_r(s->words, " \t", &rest) : NULL; word;
+         word = strtok_r(NULL, " \t", &rest)) {
+        if (n == ARGV_MAX - 1)
+            return err_say(e, E2BIG, "a command of more than %d words", ARGV_MAX - 1);
         s->argv[n++] = word;
-    return n > 0 ? 0 : err_set(e, s->words ? EINVAL : ENOMEM, "the command '%s'", text);
+    }
+    return n > 0 ? 0 : err_set(e, s->words ? EINVAL : ENOMEM, "the command '%.100s'", text);
 }
 
 /* The command as a shell text, or its very arguments; d->command is what people are shown. */
@@ -339,6 +342,7 @@ int dyno_adopt(struct agent *a, const struct run_trace *trace, struct dyno **ret
     } else {
         d->state = DYNO_STARTING;
         d->adopted = true;
+        d->held = a->forgetful;
         r = run_adopt(&a->env, trace, &want.name, &dyno_run_ops, d, &d->run, e);
         if (r < 0) {
             dyno_free(d);

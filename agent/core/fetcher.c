@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/queue.h>
 #include <sys/stat.h>
 
@@ -35,6 +36,9 @@ struct job {
     char incoming[CACHE_INCOMING_MAX]; /* "": none */
     struct peer *peer;
     int pidfd;
+    sd_event_source *on_exit;
+    json_t
+        *ok; /* what it reported; published when it has exited, and can change nothing any more */
     sd_event_source *deadline; /* timer "fetch-deadline" */
     LIST_HEAD(, fetch_waiter) waiters;
 };
@@ -57,6 +61,8 @@ static void job_free(struct job *j)
 
     TAILQ_REMOVE(&j->fetcher->jobs, j, link);
     peer_freep(&j->peer);
+    sd_event_source_disable_unref(j->on_exit);
+    json_decref(j->ok);
     if (j->pidfd >= 0 && j->fetcher->closing)
         helper_join(TAKE_FD(j->pidfd));
     else if (j->pidfd >= 0)
@@ -93,7 +99,7 @@ static void job_fail(struct job *j, const struct err *why, const json_t *detail)
     job_end(j, &result);
 }
 
-static void on_ok(struct job *j, const json_t *body)
+static void publish(struct job *j, const json_t *body)
 {
     struct fetch_result result = {0};
     struct err e = ERR_INIT;
@@ -131,22 +137,40 @@ static void on_frame(void *userdata, struct frame *f)
     struct job *j = userdata;
     const json_t *body;
 
-    if ((body = json_object_get(f->json, "ok")))
-        on_ok(j, body);
+    if ((body = json_object_get(f->json, "ok")) && !j->ok)
+        j->ok = json_incref((json_t *)(uintptr_t)body);
     else if ((body = json_object_get(f->json, "error")))
         on_error(j, body);
 }
 
+/* Its exit tells, not its silence. */
 static void on_close(void *userdata, const struct err *why)
+{
+    struct job *j = userdata;
+
+    (void)why;
+    peer_freep(&j->peer);
+}
+
+static int on_gone(sd_event_source *s, int fd, uint32_t revents, void *userdata)
 {
     struct job *j = userdata;
     struct err e = ERR_INIT;
     char how[64];
 
-    (void)why;
-    helper_reap(j->pidfd, how, sizeof(how));
+    (void)s;
+    (void)revents;
+    if (j->peer) /* its last words may still be unread; its end of the socket is closed: not for
+                    long */
+        return 0;
+    helper_reap(fd, how, sizeof(how));
+    if (j->ok) {
+        publish(j, j->ok);
+        return 0;
+    }
     (void)err_say(&e, EIO, "dynod-fetch died without an answer (%s)", how);
     job_fail(j, &e, NULL);
+    return 0;
 }
 
 static int on_deadline(sd_event_source *s, uint64_t usec, void *userdata)
@@ -226,6 +250,8 @@ static int job_start(struct job *j, struct err *e)
     r = helper_spawn(&h, &sock, &j->pidfd, e);
     if (r == 0)
         r = peer_new(f->loop, sock, &ops, j, &j->peer, e);
+    if (r == 0 && sd_event_add_io(f->loop, &j->on_exit, j->pidfd, EPOLLIN, on_gone, j) < 0)
+        r = err_set(e, ENOMEM, "watch a fetch");
     if (r < 0)
         return r;
     json_t *request = request_json(j);
