@@ -89,6 +89,13 @@ static int look(const struct waiting *w, json_t **ret_dynos, enum started *ret, 
     if (r < 0)
         return r;
     *ret = started_look(state, dynos, w->wanted, w->version);
+    if (*ret == STARTED_PROBLEM) {
+        const json_t *problem = json_object_get(json_object_get(state, "release"), "problem");
+
+        (void)err_say(e, EIO, "%s (%s's fault); what ran before runs on",
+                      json_str(problem, "text", ""), json_str(problem, "fault", "platform"));
+        return err_blame(e, fault_from_name(json_str(problem, "fault", "")));
+    }
     if (*ret == STARTED_NO_TYPE) {
         (void)err_say(e, EINVAL, "the slug has no process type '%s'",
                       started_missing(state, w->wanted));

@@ -42,6 +42,8 @@ enum started started_look(const json_t *app, const json_t *dynos, const json_t *
 
     if (call_release_number(app) > version)
         return STARTED_OTHER;
+    if (json_object_get(release, "problem"))
+        return STARTED_PROBLEM;
     if (started_missing(app, wanted))
         return STARTED_NO_TYPE;
     json_array_foreach(dynos, i, dyno)

@@ -12,6 +12,7 @@ enum started {
     STARTED_UP,      /* every dyno of the formation is up, of this release */
     STARTED_CRASHED, /* at least one has crashed */
     STARTED_OTHER,   /* another release took its place meanwhile */
+    STARTED_PROBLEM, /* its slug cannot be had; what ran before runs on */
     STARTED_NO_TYPE, /* the slug has no such process type */
 };
 
