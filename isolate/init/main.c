@@ -74,6 +74,7 @@ static void start_command(struct init *in)
         in->phase = INIT_PHASE_RUNNING;
         in->pid = in->started_pid = c.pid;
         in->master = c.master;
+        write_record(in, INIT_STARTED); /* who finds us dead knows that the command ran */
     }
     (void)sys1(__NR_close, INIT_FD_LAUNCH);
     release_stdio();
