@@ -106,7 +106,7 @@ fails() {
     dyno stop wrong
 }
 
-@test "a truncated gzip" { fails truncated "$(store_url)/truncated.tgz" app truncated; }
+@test "a truncated gzip" { fails truncated "$(store_url)/truncated.tgz" app "cut short"; }
 @test "what is no gzip" { fails noise "$(store_url)/noise.tgz" app gzip; }
 @test "a gzip that holds no tar" { fails words "$(store_url)/words.tgz" app; }
 @test "a slug without process types" { fails untyped "$(store_url)/untyped.tgz" app Procfile; }

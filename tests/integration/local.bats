@@ -16,8 +16,8 @@ PROC
     printf 'GREETING="good morning"\n' >"$STORY/app/.env"
     mkdir "$STORY/ends"
     cat >"$STORY/ends/Procfile" <<'PROC'
-first: until [ -e /app/go ]; do sleep 0.1; done; sleep 0.3; exit 23
-second: trap 'echo "second got SIGTERM"; exit 0' TERM; touch /tmp/x; echo ready; while :; do sleep 0.2; done
+first: sleep 2; exit 23
+second: trap 'echo "second got SIGTERM"; exit 0' TERM; echo ready; while :; do sleep 0.2; done
 PROC
 }
 teardown() {
@@ -86,27 +86,23 @@ base_port() { # room for a few hundred above it
 
 @test "on a terminal it is coloured, and Ctrl-C ends all" {
     cat >"$STORY/ctrl-c.exp" <<'EXP'
-set timeout 30
-spawn [lindex $argv 0] local -p [lindex $argv 1] [lindex $argv 2]
-expect { timeout { puts "FAILED: did not start"; exit 9 } "Listening on port" }
+source [lindex $argv 0]
+spawn [lindex $argv 1] local -p [lindex $argv 2] [lindex $argv 3]
+want {Listening on port} "did not start"
 send "\003"
-expect { timeout { puts "FAILED: did not end"; exit 9 } eof {} }
-wait
+want_end "did not end"
 EXP
-    NO_COLOR= TERM=xterm-256color run -0 env -u NO_COLOR expect "$STORY/ctrl-c.exp" "$BIN/dyno" "$(base_port)" "$STORY/app"
+    TERM=xterm-256color run -0 env -u NO_COLOR expect "$STORY/ctrl-c.exp" "$BATS_TEST_DIRNAME/talk.exp" "$BIN/dyno" "$(base_port)" "$STORY/app"
     has "$output" $'\033['
 }
 
 @test "the first exit ends all, with its status" {
-    rm -f "$STORY/ends/go"
-    local_start "$STORY/ends"
+    local_start -p "$(base_port)" "$STORY/ends"
     wait_said "ready"
-    # local mode uses the folder in place: the app sees the file.
-    touch "$STORY/ends/go"
     wait_for ended || { cat "$STORY/out"; return 1; }
     same "$(cat "$STORY/status")" 23
     said "second got SIGTERM"
-    rm -f "$STORY/ends/go" "$STORY/pid"
+    rm -f "$STORY/pid"
 }
 
 @test "Ctrl-C stops every process, twice is safe, nothing is left" {

@@ -61,38 +61,39 @@ teardown_file() { story_end; }
 
 @test "run on a terminal: it is one, of the right size, and Ctrl-C interrupts" {
     cat >"$STORY/tty.exp" <<'EXP'
-set timeout 30
-set dyno [lindex $argv 0]
-proc fail {why} { puts "FAILED: $why"; exit 9 }
+source [lindex $argv 0]
 set stty_init "rows 31 columns 97"
-spawn $dyno run --app one -- bash --norc
-expect { timeout { fail "no prompt" } eof { fail "ended early" } -re {[$#] } }
+spawn [lindex $argv 1] run --app one -- bash --norc
+want {[$#] } "no prompt"
 send "tty; stty size; echo COLS=\$COLUMNS-\$TERM\r"
-expect { timeout { fail "no tty" } -re {/dev/pts/[0-9]+} }
-expect { timeout { fail "wrong size" } "31 97" }
+want {/dev/pts/[0-9]+} "no tty"
+want {31 97} "wrong size"
+want {COLS=97-xterm} "wrong environment"
+stty rows 40 columns 120 < $spawn_out(slave,name)
 send "sleep 1000\r"
+want {sleep 1000\r} "no echo"
 sleep 0.5
 send "\003"
-send "echo still-\$((40 + 2))\r"
-expect { timeout { fail "Ctrl-C did not interrupt" } "still-42" }
+send "echo still-\$((40 + 2)); stty size\r"
+want {still-42} "Ctrl-C did not interrupt"
+want {40 120} "the window's new size did not arrive"
 send "exit 17\r"
-expect { timeout { fail "did not end" } eof {} }
-set status [lindex [wait] 3]
+set status [want_end "did not end"]
 if {$status != 17} { fail "status $status" }
 puts "terminal ok"
 EXP
-    TERM=xterm DYNOD_SOCKET=$AGENT/run/api.sock run -0 expect "$STORY/tty.exp" "$BIN/dyno"
+    TERM=xterm DYNOD_SOCKET=$AGENT/run/api.sock run -0 expect "$STORY/tty.exp" "$BATS_TEST_DIRNAME/talk.exp" "$BIN/dyno"
     has "$output" "terminal ok"
 }
 
 @test "run: when the terminal goes away the one-off gets SIGHUP and ends" {
     cat >"$STORY/hup.exp" <<'EXP'
-set timeout 20
-spawn [lindex $argv 0] run --app one -- bash -c "trap 'echo hup; exit 1' HUP; echo ready; while :; do sleep 1; done"
-expect { timeout { exit 9 } "ready" }
+source [lindex $argv 0]
+spawn [lindex $argv 1] run --app one -- bash -c "trap 'exit 1' HUP; echo ready; while :; do sleep 1; done"
+want {ready} "did not start"
 close
 EXP
-    DYNOD_SOCKET=$AGENT/run/api.sock run -0 expect "$STORY/hup.exp" "$BIN/dyno"
+    DYNOD_SOCKET=$AGENT/run/api.sock run -0 expect "$STORY/hup.exp" "$BATS_TEST_DIRNAME/talk.exp" "$BIN/dyno"
     no_runs() { [ "$(dyno ps --json one | jq '[.[] | select(.type == "run" and (.state | IN("complete", "crashed", "down") | not))] | length')" = 0 ]; }
     wait_for no_runs
 }
