@@ -75,6 +75,15 @@ void table_end_row(struct table *t)
     t->row_cells = 0;
 }
 
+/* Whether nothing but empty cells follow cell I in its row: then no blanks either. */
+static bool rest_is_empty(const struct table *t, size_t i)
+{
+    while (!t->cells[i].last)
+        if (t->cells[++i].width > 0)
+            return false;
+    return true;
+}
+
 void table_render(const struct table *t, struct str *out, bool color)
 {
     size_t widths[TABLE_COLUMNS_MAX] = {0};
@@ -96,7 +105,7 @@ void table_render(const struct table *t, struct str *out, bool color)
         str_addf(out, "%s%s%s", colored ? c->color : "", c->text, colored ? COLOR_RESET : "");
         if (c->last)
             str_add(out, "\n");
-        else
+        else if (!rest_is_empty(t, i))
             str_addf(out, "%*s", (int)(widths[column] - c->width + 2), "");
         column = c->last ? 0 : column + 1;
     }

@@ -252,8 +252,8 @@ static void ps_shows_what_matters(void **state)
     (void)state;
     ps_table(dynos, false, &out);
     assert_string_equal(out.data,
-                        "DYNO           STATE    UPTIME  RESTARTS  MEMORY        PORT   RELEASE  \n"
-                        "shop/web.1     up       2h3m    2         21.0M / 512M  10000  v3       \n"
+                        "DYNO           STATE    UPTIME  RESTARTS  MEMORY        PORT   RELEASE\n"
+                        "shop/web.1     up       2h3m    2         21.0M / 512M  10000  v3\n"
                         "shop/worker.1  crashed  -       9         -             -      v3       "
                         "exit 1, app's fault; next start in 42s\n");
     str_done(&out);
