@@ -738,6 +738,56 @@ static void head_is_get_without_a_body(void **state)
     assert_int_equal(a->log_fd, -1);
 }
 
+static char *lower(const char *text, char out[16])
+{
+    size_t i = 0;
+
+    for (; text[i] && i < 15; i++)
+        out[i] = (char)(text[i] | 0x20);
+    out[i] = '\0';
+    return out;
+}
+
+/* How many lines of TEXT start with PREFIX. */
+static size_t count_lines(const char *text, const char *prefix)
+{
+    size_t n = 0;
+
+    for (const char *p = strstr(text, prefix); p; p = strstr(p + 1, prefix))
+        n += p == text || p[-1] == '\n';
+    return n;
+}
+
+static void the_document_has_the_same_routes(void **state)
+{
+    scoped_free char *doc = NULL;
+    struct err e = ERR_INIT;
+    size_t len, n, documented = 0;
+    static const char *const methods[] = {"get", "post", "patch", "delete", "put"};
+    const struct route *all = routes(&n);
+
+    (void)state;
+    if (file_read(AT_FDCWD, "docs/openapi.yaml", 1u << 20, &doc, &len, &e) < 0)
+        fail_msg("run me in the project's folder: %s", e.text);
+    for (size_t i = 0; i < n; i++) {
+        char path[128], method[32], word[16];
+
+        (void)snprintf(path, sizeof(path), "\n  %s:\n", all[i].path);
+        (void)snprintf(method, sizeof(method), "\n    %s:\n", lower(all[i].method, word));
+        const char *from = strstr(doc, path), *to = from ? strstr(from + 1, "\n  /v1/") : NULL;
+        const char *at = from ? strstr(from, method) : NULL;
+        if (!at || (to && at > to))
+            fail_msg("docs/openapi.yaml lacks %s %s", all[i].method, all[i].path);
+    }
+    for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {
+        char line[16];
+
+        (void)snprintf(line, sizeof(line), "    %s:\n", methods[i]);
+        documented += count_lines(doc, line);
+    }
+    assert_int_equal(documented, n);
+}
+
 /* --- Connections -------------------------------------------------------------------------- */
 
 static void garbage_is_refused(void **state)
@@ -1580,6 +1630,7 @@ int main(void)
         TEST(chunks_are_counted),
         TEST(a_body_without_end_is_cut_off),
         TEST(head_is_get_without_a_body),
+        cmocka_unit_test(the_document_has_the_same_routes),
         TEST(garbage_is_refused),
         TEST(a_slow_request_stops_nobody),
         TEST(requests_in_a_row_share_a_connection),
