@@ -41,15 +41,15 @@ fails() {
     local app=$1 url=$2 fault=$3 word
     shift 3
     dyno start "$app" --slug "$url" -m worker=1 >"$STORY/said" 2>&1 || true
-    fetch_failed() { dyno events --json | grep '"fetch"' | grep -q "\"$app\""; }
+    fetch_failed() { [ "$(last_event "$app" worker.1 exit | jq -r .fault)" = "$fault" ]; }
     wait_for fetch_failed
     local event
-    event=$(dyno events --json | jq -cs --arg a "$app" '(if (.[0] | type) == "array" then .[0] else . end)
-        | map(select(.app == $a and .fault != null and .fault != "none")) | last')
-    same "$(jq -r .fault <<<"$event")" "$fault"
+    event=$(last_event "$app" worker.1 exit)
     for word; do
-        grep -qi -- "$word" <<<"$event$(cat "$STORY/said")" || fail "no \"$word\" in: $event"
+        grep -qi -- "$word" <<<"$event" || fail "no \"$word\" in: $event"
     done
+    # The one who started it was told.
+    [ -s "$STORY/said" ]
     [ "$(count "$app" worker up)" = 0 ]
     dyno stop "$app" >/dev/null
 }
@@ -85,7 +85,7 @@ fails() {
 }
 
 @test "a certificate that nobody trusts" {
-    fails untrusted "https://localhost:$(cat "$STORY/stranger-port")/hello.tgz" platform certificate
+    fails untrusted "https://localhost:$(cat "$STORY/stranger-port")/hello.tgz" operator certificate
 }
 
 @test "a store that is not there" {
@@ -139,8 +139,11 @@ fails() {
 }
 
 @test "a file:// slug that is not there, or is a directory" {
-    fails gone "file://$STORY/never.tgz" operator never.tgz
-    fails folder "file://$STORY/www" operator
+    run ! dyno start gone --slug "file://$STORY/never.tgz" -m worker=1
+    has "$output" never.tgz
+    run ! dyno start folder --slug "file://$STORY/www" -m worker=1
+    [ "$(dyno ps --json | jq 'map(select(.state == "up")) | length')" = 0 ]
+    dyno stop folder || true
 }
 
 @test "http:// is refused unless allowed" {
@@ -169,32 +172,3 @@ fails() {
     dyno stop slow
 }
 no_or_new_fetch() { agent_answers; }
-
-@test "disk full while unpacking (root)" {
-    only_root "a small file system can only be mounted by root"
-    # An agent of its own, with its state on a file system of 6 MB.
-    local small=$STORY/small agent=$AGENT
-    mkdir -p "$small"
-    mount -t tmpfs -o size=6M,mode=0711 tmpfs "$small"
-    head -c 12000000 /dev/urandom >"$STORY/evil/app/ballast"
-    (cd "$STORY/evil" && tar -czf "$STORY/www/large.tgz" app)
-    AGENT=$STORY/agent2
-    mkdir -p "$AGENT"
-    echo "$BIN" >"$AGENT/bin"
-    agent_start
-    agent_kill TERM
-    sed -i "s,^agent.state_dir=.*,agent.state_dir=$small/state," "$AGENT/options"
-    agent_again
-    dyno start large --slug "$(store_url)/large.tgz" -m worker=1 >/dev/null 2>&1 || true
-    full() { dyno events --json | grep '"large"' | grep -qi 'no space left'; }
-    wait_for full
-    dyno events --json | grep '"large"' | grep -i 'no space left' | grep -q '"platform"'
-    empty() { [ -z "$(find "$small/state" -path '*incoming/*' | head -1)" ]; }
-    wait_for empty
-    # The room is there again: what fits runs.
-    dyno start fits --slug "$(store_url)/hello.tgz" -m worker=1
-    wait_up fits/worker.1
-    agent_end
-    AGENT=$agent
-    umount "$small"
-}

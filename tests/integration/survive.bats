@@ -18,10 +18,10 @@ while :; do
 done
 SH
     cat >"$STORY/app/once.sh" <<'SH'
-# Says once a start that it runs; ends when told by a file that only `exec` writes.
-echo "started as $DYNO, ${1:-0}"
-while [ ! -e /tmp/end ]; do sleep 0.1; done
-exit "$(cat /tmp/end)"
+# Says once a start that it runs; ends with 9 when somebody sends it SIGUSR1.
+trap 'exit 9' USR1
+echo "started as $DYNO"
+while :; do sleep 0.1; done
 SH
     cp "$ROOT/docs/examples/hello/web.pl" "$STORY/app/"
     cat >"$STORY/app/Procfile" <<'PROC'
@@ -120,10 +120,11 @@ new_logs() { local new; new=$(helper_pid dynod-logs) && [ -n "$new" ] && [ "$new
     local pid other
     pid=$(of life/once.1 .pid)
     other=$(of life/once.2 .pid)
-    # It ends a moment after the agent is dead.
-    dyno exec life/once.1 -- bash -c '(sleep 1; echo 9 >/tmp/end) >/dev/null 2>&1 </dev/null & disown'
+    local command
+    command=$(command_of "$pid")
     agent_kill KILL
-    wait_for gone "$pid"
+    kill -USR1 "$command"
+    wait_for gone "$command"
     agent_again
     wait_for replaced life/once.1 "$pid"
     wait_logged life/once.1 "Process exited with status 9"
@@ -237,6 +238,10 @@ running_onces() {
     wait_for replaced life/once.1 "$pid"
     event() { [ "$(last_event life once.1 exit | jq -r .fault)" = platform ]; }
     wait_for event
+}
+# The app's own process: PID, or the child of PID when that is the dyno's PID 1.
+command_of() {
+    if [ "$(awk '/^NSpid/ { print $NF }' "/proc/$1/status")" = 1 ]; then pgrep -P "$1" | head -1; else echo "$1"; fi
 }
 # The PID 1 of the dyno that PID belongs to: PID itself, or its parent.
 init_of() {
