@@ -9,8 +9,8 @@
  * the agent's own).
  *
  * It lives until INIT_RELEASE, even after its command has ended: an exit is not lost because nobody
- * was there to hear it. It also writes the newest event (INIT_STARTED, INIT_MAIN_ENDED, INIT_EXITED) into its record descriptor at once, so that
- * the exit survives dyno-init itself. */
+ * was there to hear it. It also writes the newest event (INIT_STARTED, INIT_MAIN_ENDED,
+ * INIT_EXITED) into its record descriptor at once, so that the exit survives dyno-init itself. */
 #ifndef ISOLATE_INITPROTO_H
 #define ISOLATE_INITPROTO_H
 

@@ -150,7 +150,10 @@ static int see_idmap(void)
     int r = own_mounts();
 
     if (r == 0)
+        r = child_stack_new(&s.stack, &e);
+    if (r == 0)
         r = sandbox_userns(&s, 200000, 200000, &userns, &e);
+    child_stack_free(s.stack);
     if (r < 0)
         return r;
     scoped_fd tree = k_open_tree(AT_FDCWD, dir, K_TREE_CLONE | K_TREE_CLOEXEC);

@@ -19,6 +19,7 @@ void sandbox_freep(struct sandbox **s)
     fd_closep(&(*s)->template_ns);
     fd_closep(&(*s)->init_fd);
     fd_closep(&(*s)->null_fd);
+    child_stack_free((*s)->stack);
     free((*s)->filter.filter);
     free(*s);
     *s = NULL;
@@ -85,6 +86,8 @@ int sandbox_open(const struct sandbox_config *config, struct sandbox **ret, stru
     s->rootless = config->rootless;
     s->inner = config->slug_owner;
     int r = check_config(config, e);
+    if (r == 0)
+        r = child_stack_new(&s->stack, e);
     if (r == 0)
         r = open_programs(s, config->init_path, e);
     if (r == 0)

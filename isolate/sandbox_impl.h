@@ -16,6 +16,13 @@ struct mask {
     bool read_only; /* false: /dev/null is mounted over it */
 };
 
+#define CHILD_STACK (256u << 10)
+
+/* A child's stack, with a page below it that nothing may touch. *ret: freed with
+ * child_stack_free(). */
+int child_stack_new(void **ret, struct err *e);
+void child_stack_free(void *stack);
+
 struct sandbox {
     bool rootless;
     bool has_bash;
@@ -23,6 +30,7 @@ struct sandbox {
     int template_ns; /* mount namespace with nothing but the root template in it */
     int init_fd;
     int null_fd; /* /dev/null */
+    void *stack; /* CHILD_STACK bytes, of the one child that is on its way (clonevm.h) */
     struct sock_fprog filter;
     struct mask masks[MASKS_MAX]; /* those that this kernel has */
     size_t n_masks;

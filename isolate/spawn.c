@@ -1,6 +1,7 @@
 /* spawn.c - the parent's side of a start: what only it can prepare, then the clone. */
 #include "base/fdio.h"
 #include "base/scoped.h"
+#include "isolate/clonevm.h"
 #include "isolate/kernel.h"
 #include "isolate/sandbox_impl.h"
 
@@ -8,6 +9,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -64,6 +66,53 @@ static int prepare_trees(struct start *st, struct err *e)
     return detach(p->slug_fd, "the slug", &slug, &st->slug_tree, e);
 }
 
+int child_stack_new(void **ret, struct err *e)
+{
+    char *at = mmap(NULL, CHILD_STACK, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+
+    if (at == MAP_FAILED || mprotect(at, 4096, PROT_NONE) < 0) {
+        int r = err_set(e, errno, "make a child's stack");
+
+        child_stack_free(at == MAP_FAILED ? NULL : at);
+        return r;
+    }
+    *ret = at;
+    return 0;
+}
+
+void child_stack_free(void *stack)
+{
+    if (stack)
+        (void)munmap(stack, CHILD_STACK); /* only fails on our own bugs */
+}
+
+/* With the agent's memory, but not its record of the start: the steps change theirs. */
+static void run_steps(void *arg)
+{
+    struct start own = *(const struct start *)arg;
+
+    steps_run(&own);
+}
+
+/* Sharing memory makes a start twice as fast. Not where the child makes its own user namespace:
+ * unshare(2) refuses that to a process whose memory is shared. */
+static pid_t clone_now(struct start *st, struct clone_args *args)
+{
+#ifndef __SANITIZE_ADDRESS__ /* knows of one stack only */
+    if (!st->s->rootless) {
+        args->flags |= CLONE_VM | CLONE_VFORK;
+        args->stack = (uint64_t)(uintptr_t)st->s->stack;
+        args->stack_size = CHILD_STACK;
+        return clone_vm(args, run_steps, st);
+    }
+#endif
+    pid_t pid = k_clone3(args);
+    if (pid == 0)
+        run_steps(st);
+    return pid;
+}
+
 static int clone_child(struct start *st, struct spawned *ret, struct err *e)
 {
     int pidfd = -1;
@@ -81,9 +130,7 @@ static int clone_child(struct start *st, struct spawned *ret, struct err *e)
     /* No handler of the agent's may run in the child. */
     sigfillset(&all);
     (void)sigprocmask(SIG_SETMASK, &all, &old);
-    pid_t pid = k_clone3(&args);
-    if (pid == 0)
-        steps_run(st);
+    pid_t pid = clone_now(st, &args);
     int errnum = errno;
     (void)sigprocmask(SIG_SETMASK, &old, NULL);
     if (pid < 0)

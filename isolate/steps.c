@@ -1,5 +1,6 @@
 /* steps.c - what the child does between clone and execve. No memory is allocated and no lock taken:
- * it is a copy of an agent that may have threads. */
+ * it may share the
+ * agent's memory, which it must leave as it is. */
 #include "base/fdio.h"
 #include "base/scoped.h"
 #include "isolate/initproto.h"

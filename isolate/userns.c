@@ -2,6 +2,7 @@
 #include "base/fdio.h"
 #include "base/scoped.h"
 #include "base/str.h"
+#include "isolate/clonevm.h"
 #include "isolate/kernel.h"
 #include "isolate/sandbox_impl.h"
 
@@ -42,26 +43,50 @@ int userns_write_map(const char *dir, uid_t inner, uid_t uid, gid_t gid, struct 
     return r;
 }
 
+/* The child: is there until the parent has opened its namespace, or died. It runs beside the parent
+ * and shares its memory, so it does nothing but these calls. */
+static void hold_namespace(void *arg)
+{
+    const int *hold = arg;
+    char c;
+
+    (void)syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    (void)syscall(SYS_close, hold[1]);
+    (void)syscall(SYS_read, hold[0], &c, 1);
+    (void)syscall(SYS_exit_group, 0);
+    __builtin_unreachable();
+}
+
+static pid_t clone_holder(const struct sandbox *s, struct clone_args *args, int hold[2])
+{
+#ifndef __SANITIZE_ADDRESS__
+    args->flags |= CLONE_VM;
+    args->stack = (uint64_t)(uintptr_t)s->stack;
+    args->stack_size = CHILD_STACK;
+    return clone_vm(args, hold_namespace, hold);
+#else
+    pid_t pid = k_clone3(args);
+    (void)s;
+    if (pid == 0)
+        hold_namespace(hold);
+    return pid;
+#endif
+}
+
 int sandbox_userns(const struct sandbox *s, uid_t uid, gid_t gid, int *ret_fd, struct err *e)
 {
     struct clone_args args = {.flags = CLONE_NEWUSER, .exit_signal = SIGCHLD};
     int hold[2];
-    char path[64], c;
+    char path[64];
 
     if (s->rootless || uid == 0 || gid == 0)
         return err_say(e, EINVAL, "a dyno's user namespace is made by root, for an ordinary user");
     if (pipe2(hold, O_CLOEXEC) < 0)
         return err_set(e, errno, "pipe");
     scoped_fd hold_read = hold[0], hold_write = hold[1];
-    pid_t pid = k_clone3(&args);
+    pid_t pid = clone_holder(s, &args, hold);
     if (pid < 0)
         return err_set(e, errno, "make a user namespace");
-    if (pid == 0) {
-        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-        (void)close(hold[1]);
-        (void)read(hold[0], &c, 1); /* until the parent has opened it, or died */
-        _exit(0);
-    }
     (void)snprintf(path, sizeof(path), "/proc/%d", pid);
     int r = userns_write_map(path, s->inner, uid, gid, e);
     (void)snprintf(path, sizeof(path), "/proc/%d/ns/user", pid);

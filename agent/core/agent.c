@@ -638,6 +638,8 @@ static int open_helpers(struct agent *a, struct err *e)
     if (r == 0)
         r = slots_init(&a->uids, first + UID_DYNOS, a->config.uid_last, e);
     if (r == 0)
+        ids_init(&a->ids, a->loop, a->sandbox, &a->uids);
+    if (r == 0)
         r = slots_init(&a->ports, a->config.port_first, a->config.port_last, e);
     return r;
 }
@@ -705,6 +707,7 @@ void agent_freep(struct agent **ap)
         free(ending);
     }
     prefetch_done(a);
+    ids_done(&a->ids);
     fetcher_freep(&a->fetcher);
     logger_freep(&a->logger);
     sweeper_freep(&a->sweeper);

@@ -5,6 +5,7 @@
 #include "core/agent.h"
 #include "core/events.h"
 #include "core/fetcher.h"
+#include "core/ids.h"
 #include "core/journal.h"
 #include "core/logger.h"
 #include "core/model.h"
@@ -40,6 +41,7 @@ struct agent {
     struct sweeper *sweeper;
     struct run_env env;
     struct slots uids, ports;
+    struct ids ids; /* root only */
     uid_t slug_owner;
     int state_dirfd, logs_dirfd;
     int diag_fd; /* ready.h */

@@ -183,10 +183,9 @@ static int choose_user(struct dyno *d, struct err *e)
         d->uid = 0;
         return 0;
     }
-    if (!d->uid && slots_get(&a->uids, &d->uid) < 0)
-        return err_say(e, ENOSPC, "no uid of %u-%u is free (uid_range)", a->uids.first,
-                       a->uids.last);
-    if (d->userns_fd < 0)
+    if (!d->uid)
+        return ids_take(&a->ids, &d->uid, &d->userns_fd, e);
+    if (d->userns_fd < 0) /* an adopted one that restarts */
         return sandbox_userns(a->sandbox, d->uid, d->uid, &d->userns_fd, e);
     return 0;
 }

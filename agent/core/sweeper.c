@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/fdio.h"
 #include "base/log.h"
+#include "base/loop.h"
 #include "base/scoped.h"
 
 #include <dirent.h>
@@ -22,15 +23,16 @@
 #include <sys/wait.h>
 
 #define JOIN_PATIENCE_MS 1000
+#define SWEEP_PAUSE      (200 * USEC_PER_MSEC)
 
 struct sweeper {
     sd_event *loop;
     int dirfd;
     sd_event_source *child; /* not NULL: a child is at work */
-    bool again;             /* something came while it was */
+    sd_event_source *soon;  /* timer "sweep": one child for all that ends at about the same time */
 };
 
-static void start(struct sweeper *s);
+static void start_soon(struct sweeper *s);
 
 /* In the child: everything in the trash, one by one. Failures leave it for the next time. */
 static void sweep(int dirfd)
@@ -54,8 +56,6 @@ static int on_child(sd_event_source *source, const siginfo_t *info, void *userda
     (void)source;
     (void)info;
     s->child = sd_event_source_unref(s->child);
-    if (s->again)
-        start(s);
     return 0;
 }
 
@@ -65,11 +65,10 @@ static void start(struct sweeper *s)
     struct clone_args args = {
         .flags = CLONE_PIDFD, .pidfd = (uint64_t)(uintptr_t)&pidfd, .exit_signal = SIGCHLD};
 
-    if (s->child) {
-        s->again = true;
+    if (s->child) { /* what came since it looked is for the next one */
+        start_soon(s);
         return;
     }
-    s->again = false;
     long pid = syscall(SYS_clone3, &args, sizeof(args));
     if (pid == 0) {
         sweep(s->dirfd);
@@ -82,6 +81,24 @@ static void start(struct sweeper *s)
     if (sd_event_add_child_pidfd(s->loop, &s->child, pidfd, WEXITED, on_child, s) < 0 ||
         sd_event_source_set_child_pidfd_own(s->child, true) < 0)
         fd_closep(&pidfd);
+}
+
+static int on_soon(sd_event_source *source, uint64_t usec, void *userdata)
+{
+    (void)source;
+    (void)usec;
+    start(userdata);
+    return 0;
+}
+
+static void start_soon(struct sweeper *s)
+{
+    int on = 0;
+
+    if (s->soon)
+        (void)sd_event_source_get_enabled(s->soon, &on);
+    if (!on && timer_set(s->loop, &s->soon, "sweep", clock_boot() + SWEEP_PAUSE, on_soon, s) < 0)
+        log_warn("sweep: no memory; the next one will");
 }
 
 int sweeper_open(sd_event *loop, const char *trash_path, struct sweeper **ret, struct err *e)
@@ -109,6 +126,11 @@ void sweeper_freep(struct sweeper **sp)
 
     if (!s)
         return;
+    int pending = 0;
+    if (s->soon)
+        (void)sd_event_source_get_enabled(s->soon, &pending);
+    if (pending && !s->child)
+        start(s);
     if (s->child) { /* it goes on alone if it must; whoever inherits it reaps it */
         struct pollfd p = {.fd = sd_event_source_get_child_pidfd(s->child), .events = POLLIN};
         siginfo_t info;
@@ -117,6 +139,7 @@ void sweeper_freep(struct sweeper **sp)
             (void)waitid(P_PIDFD, (id_t)p.fd, &info, WEXITED);
     }
     sd_event_source_disable_unref(s->child);
+    sd_event_source_disable_unref(s->soon);
     fd_closep(&s->dirfd);
     free(s);
     *sp = NULL;
@@ -129,6 +152,6 @@ int sweeper_take(struct sweeper *s, int dirfd, const char *name, struct err *e)
     (void)snprintf(fresh, sizeof(fresh), "%016" PRIx64, random_u64());
     if (renameat(dirfd, name, s->dirfd, fresh) < 0)
         return errno == ENOENT ? 0 : err_set(e, errno, "put %s into the trash", name);
-    start(s);
+    start_soon(s);
     return 0;
 }

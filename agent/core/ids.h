@@ -1,0 +1,28 @@
+/* ids.h - the host uid of a dyno, with the user namespace that maps it. One pair is kept ready,
+ * because making a namespace takes a process: the next start need not wait for it. */
+#ifndef CORE_IDS_H
+#define CORE_IDS_H
+
+#include "base/err.h"
+#include "core/slots.h"
+#include "isolate/sandbox.h"
+
+#include <sys/types.h>
+#include <systemd/sd-event.h>
+
+struct ids {
+    sd_event *loop;
+    struct sandbox *sandbox;
+    struct slots *uids;
+    uid_t spare_uid; /* 0: none ready */
+    int spare_fd;
+    sd_event_source *refill; /* timer "ids-refill" */
+};
+
+/* SANDBOX and UIDS are borrowed. */
+void ids_init(struct ids *ids, sd_event *loop, struct sandbox *sandbox, struct slots *uids);
+void ids_done(struct ids *ids);
+/* A uid of its own and its namespace, both the caller's: slots_put(), close(). -ENOSPC. */
+int ids_take(struct ids *ids, uid_t *ret_uid, int *ret_fd, struct err *e);
+
+#endif
