@@ -243,13 +243,23 @@ void agent_unwatch_events(struct event_watch *w)
     a->watched = false;
 }
 
-static void happen(struct agent *a, int id)
+/* PAD: how many bytes longer than need be. */
+static void happen_long(struct agent *a, int id, size_t pad)
 {
-    json_t *event = json_pack("{s:i}", "id", id);
+    scoped_free char *text = calloc(1, pad + 1);
+
+    memset(text, 'x', pad);
+    json_t *event =
+        pad ? json_pack("{s:i,s:s}", "id", id, "text", text) : json_pack("{s:i}", "id", id);
 
     assert_true(a->watched);
     a->watch.fn(a->watch.userdata, event);
     json_decref(event);
+}
+
+static void happen(struct agent *a, int id)
+{
+    happen_long(a, id, 0);
 }
 
 /* --- The client --------------------------------------------------------------------------- */
@@ -932,6 +942,17 @@ static void streams_do_not_exhaust_the_api_silently(void **state)
         scoped_free char *got = ask(a, "GET /v1/status", NULL);
         expect_error(got, 503, "busy", "in use");
     }
+    /* Those who only wait to be told no are bounded, too. */
+    int idle[2 * API_REFUSALS_MAX];
+    size_t n_closed = 0;
+    for (int i = 0; i < 2 * API_REFUSALS_MAX; i++)
+        idle[i] = dial(a);
+    settle(a);
+    for (int i = 0; i < 2 * API_REFUSALS_MAX; i++) {
+        n_closed += is_closed(idle[i]);
+        close(idle[i]);
+    }
+    assert_int_equal(n_closed, API_REFUSALS_MAX);
     close(fds[0]);
     settle(a);
     scoped_free char *got = ask(a, "GET /v1/status", NULL);
@@ -1174,6 +1195,7 @@ static void a_client_that_leaves_closes_the_pipe(void **state)
         settle(a);
     }
     assert_int_equal(sd_event_run(a->loop, USEC_PER_SEC / 4), 0); /* and nobody spins */
+    assert_true(a->api->timeout_at == USEC_NEVER);                /* or counts its silence */
     close(fd);
     settle(a);
     assert_int_equal(write(a->log_fd, "x", 1), -1);
@@ -1254,14 +1276,36 @@ static void events_are_followed(void **state)
     assert_false(a->watched);
 }
 
+/* Whatever was dropped is told at its place, so the IDs in TEXT add up to LAST. */
+static void expect_numbers(char *text, int last)
+{
+    json_int_t id = 0, dropped = 0;
+    size_t n_overflows = 0;
+
+    for (char *line = strtok(strstr(text, "\r\n\r\n") + 4, "\n"); line; line = strtok(NULL, "\n")) {
+        json_t *json = json_loads(line, 0, NULL);
+
+        assert_non_null(json);
+        if (!strcmp(json_str(json, "kind", ""), "overflow")) {
+            n_overflows++;
+            dropped += json_int(json, "dropped", 0);
+            id += json_int(json, "dropped", 0);
+        } else {
+            assert_int_equal(json_int(json, "id", 0), ++id);
+        }
+        json_decref(json);
+    }
+    assert_int_equal(id, last);
+    assert_true(n_overflows >= 2 && dropped > 100);
+}
+
 static void a_slow_follower_is_told_what_it_missed(void **state)
 {
     struct agent *a = *state;
     enum { COUNT = 100000 };
     scoped_fd fd = dial(a);
     struct str text = {.max = ANSWER_MAX};
-    long last = 0, dropped = 0;
-    size_t n_overflows = 0;
+    size_t len = 0;
 
     say(a, fd, "GET /v1/events?follow=1&n=0 HTTP/1.0\r\nHost: d\r\n\r\n");
     settle(a);
@@ -1278,28 +1322,42 @@ static void a_slow_follower_is_told_what_it_missed(void **state)
     for (uint64_t end = clock_boot() + PATIENCE; clock_boot() < end;) {
         pump(a);
         assert_true(hear(fd, &text));
-        if (sd_event_run(a->loop, 20 * USEC_PER_MSEC) == 0 && last == (long)text.len)
+        if (sd_event_run(a->loop, 20 * USEC_PER_MSEC) == 0 && text.len == len)
             break;
-        last = (long)text.len;
+        len = text.len;
     }
-    /* Whatever was dropped is told at its place, so the numbers add up. */
-    last = 0;
-    for (char *line = strtok(strstr(text.data, "\r\n\r\n") + 4, "\n"); line;
-         line = strtok(NULL, "\n")) {
-        json_t *json = json_loads(line, 0, NULL);
+    expect_numbers(text.data, COUNT + 1);
+    str_done(&text);
+}
 
-        assert_non_null(json);
-        if (!strcmp(json_str(json, "kind", ""), "overflow")) {
-            n_overflows++;
-            dropped += json_int(json, "dropped", 0);
-            last += json_int(json, "dropped", 0);
-        } else {
-            assert_int_equal(json_int(json, "id", 0), ++last);
-        }
-        json_decref(json);
+/* The first events are so long that the queue gets room one by one. */
+static void a_marker_takes_a_place_of_its_own(void **state)
+{
+    struct agent *a = *state;
+    enum { COUNT = API_EVENTS_QUEUE + 200, LONG = 40, PAD = 150000, STEPS = 120, STEP = 40000 };
+    scoped_fd fd = dial(a);
+    struct str text = {0};
+    static char buf[STEP];
+    size_t len = 0;
+
+    say(a, fd, "GET /v1/events?follow=1&n=0 HTTP/1.0\r\nHost: d\r\n\r\n");
+    settle(a);
+    for (int i = 1; i <= COUNT; i++)
+        happen_long(a, i, i <= LONG ? PAD : 0);
+    for (int i = COUNT + 1; i <= COUNT + STEPS; i++) {
+        ssize_t n = recv(fd, buf, sizeof(buf), 0);
+
+        if (n > 0)
+            str_add_n(&text, buf, (size_t)n);
+        settle(a);
+        happen(a, i);
     }
-    assert_int_equal(last, COUNT + 1);
-    assert_true(n_overflows >= 2 && dropped > API_EVENTS_QUEUE);
+    for (int quiet = 0; quiet < 5;) {
+        assert_true(hear(fd, &text));
+        quiet = sd_event_run(a->loop, USEC_PER_MSEC) == 0 && text.len == len ? quiet + 1 : 0;
+        len = text.len;
+    }
+    expect_numbers(text.data, COUNT + STEPS);
     str_done(&text);
 }
 
@@ -1647,6 +1705,7 @@ int main(void)
         TEST(all_of_a_long_log_arrives),
         TEST(events_are_followed),
         TEST(a_slow_follower_is_told_what_it_missed),
+        TEST(a_marker_takes_a_place_of_its_own),
         TEST(exec_hands_over_the_pipes),
         TEST(a_client_that_hangs_up_detaches),
         TEST(what_never_ran_says_why),
