@@ -352,6 +352,7 @@ static void act_provision(struct dyno *d)
     struct agent *a = d->agent;
     const struct app *app = model_app(a->model, d->name.app);
     scoped(json_freep) json_t *meta = NULL;
+    scoped_fd app_fd = -1;
     struct err e = ERR_INIT;
     int r = 0;
 
@@ -363,6 +364,10 @@ static void act_provision(struct dyno *d)
     const struct release *rel = &app->release;
     d->release = rel->version;
     if (rel->dir) {
+        dyno_event(d, DEV_SLUG_READY);
+        return;
+    }
+    if (rel->resolved && cache_lookup(a->cache, &rel->digest, &app_fd, &e) == 0) {
         dyno_event(d, DEV_SLUG_READY);
         return;
     }
@@ -494,6 +499,8 @@ static void run_has_started(void *owner, struct run *r, struct run_attach_fds *f
     struct run_attach_fds none = {.fds = {-1, -1, -1}};
 
     attach_started(d->attach, fds ? fds : &none);
+    if (!d->agent->rootless)
+        ids_refill(&d->agent->ids);
     if (d->state != DYNO_STARTING)
         return;
     if (!is_web(d)) {

@@ -1,26 +1,43 @@
 #include "core/ids.h"
 
-#include "base/clock.h"
-#include "base/loop.h"
+#include "base/fdio.h"
 #include "base/scoped.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 
-#define REFILL_PAUSE (20 * USEC_PER_MSEC) /* after a start has got its own: when it is on its way  \
-                                           */
+#define SPARE_NAME_MAX 32
 
-void ids_init(struct ids *ids, sd_event *loop, struct sandbox *sandbox, struct slots *uids)
+void ids_init(struct ids *ids, sd_event *loop, struct sandbox *sandbox, struct slots *uids,
+              int scratch_dirfd)
 {
-    *ids = (struct ids){.loop = loop, .sandbox = sandbox, .uids = uids, .spare_fd = -1};
+    *ids = (struct ids){.loop = loop,
+                        .sandbox = sandbox,
+                        .uids = uids,
+                        .spare_fd = -1,
+                        .scratch_dirfd = scratch_dirfd};
+}
+
+static char *spare_name(uid_t uid, char out[SPARE_NAME_MAX])
+{
+    (void)snprintf(out, SPARE_NAME_MAX, "spare-%u", (unsigned)uid);
+    return out;
 }
 
 void ids_done(struct ids *ids)
 {
-    if (ids->spare_uid)
+    char name[SPARE_NAME_MAX];
+    struct err ignored = ERR_INIT; /* the next agent sweeps it */
+
+    if (!ids->loop)
+        return;
+    if (ids->spare_uid) {
+        (void)tree_remove(ids->scratch_dirfd, spare_name(ids->spare_uid, name), &ignored);
         slots_put(ids->uids, ids->spare_uid);
+    }
     ids->spare_uid = 0;
-    if (ids->loop)
-        fd_closep(&ids->spare_fd);
+    fd_closep(&ids->spare_fd);
     ids->refill = sd_event_source_disable_unref(ids->refill);
 }
 
@@ -39,26 +56,49 @@ static int make(struct ids *ids, uid_t *ret_uid, int *ret_fd, struct err *e)
     return r;
 }
 
-static int on_refill(sd_event_source *s, uint64_t usec, void *userdata)
+static int on_refill(sd_event_source *s, void *userdata)
 {
     struct ids *ids = userdata;
     struct err ignored = ERR_INIT; /* the start that needs it will say so */
+    char name[SPARE_NAME_MAX];
+    scoped_fd scratch = -1;
 
     (void)s;
-    (void)usec;
-    if (!ids->spare_uid)
-        (void)make(ids, &ids->spare_uid, &ids->spare_fd, &ignored);
+    if (ids->spare_uid || make(ids, &ids->spare_uid, &ids->spare_fd, &ignored) < 0)
+        return 0;
+    (void)sandbox_scratch(ids->sandbox, ids->scratch_dirfd, spare_name(ids->spare_uid, name),
+                          ids->spare_uid, ids->spare_uid, &scratch, &ignored);
     return 0;
+}
+
+void ids_refill(struct ids *ids)
+{
+    int r = ids->refill ? 0 : sd_event_add_defer(ids->loop, &ids->refill, on_refill, ids);
+
+    if (r >= 0) /* without it the next start makes its own */
+        (void)sd_event_source_set_enabled(ids->refill, SD_EVENT_ONESHOT);
 }
 
 int ids_take(struct ids *ids, uid_t *ret_uid, int *ret_fd, struct err *e)
 {
-    (void)timer_set(ids->loop, &ids->refill, "ids-refill", clock_boot() + REFILL_PAUSE, on_refill,
-                    ids); /* without it the next start makes its own */
     if (!ids->spare_uid)
         return make(ids, ret_uid, ret_fd, e);
     *ret_uid = ids->spare_uid;
     *ret_fd = TAKE_FD(ids->spare_fd);
     ids->spare_uid = 0;
+    return 0;
+}
+
+int ids_scratch(struct sandbox *sandbox, int scratch_dirfd, const char *name, uid_t uid,
+                int *ret_fd, struct err *e)
+{
+    char spare[SPARE_NAME_MAX];
+
+    if (renameat(scratch_dirfd, spare_name(uid, spare), scratch_dirfd, name) < 0)
+        return sandbox_scratch(sandbox, scratch_dirfd, name, uid, uid, ret_fd, e);
+    int fd = openat(scratch_dirfd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return err_set(e, errno, "open the scratch directory %s", name);
+    *ret_fd = fd;
     return 0;
 }

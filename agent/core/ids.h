@@ -16,13 +16,22 @@ struct ids {
     struct slots *uids;
     uid_t spare_uid; /* 0: none ready */
     int spare_fd;
-    sd_event_source *refill; /* timer "ids-refill" */
+    int scratch_dirfd;
+    sd_event_source *refill; /* deferred */
 };
 
-/* SANDBOX and UIDS are borrowed. */
-void ids_init(struct ids *ids, sd_event *loop, struct sandbox *sandbox, struct slots *uids);
+/* SANDBOX, UIDS and SCRATCH_DIRFD are borrowed. */
+void ids_init(struct ids *ids, sd_event *loop, struct sandbox *sandbox, struct slots *uids,
+              int scratch_dirfd);
 void ids_done(struct ids *ids);
 /* A uid of its own and its namespace, both the caller's: slots_put(), close(). -ENOSPC. */
 int ids_take(struct ids *ids, uid_t *ret_uid, int *ret_fd, struct err *e);
+/* Makes the next one's at the next turn of the loop: for when a start is done. */
+void ids_refill(struct ids *ids);
+
+/* The scratch directory NAME of UID: the one that was made ahead, renamed, or a new one. *ret_fd:
+ * O_PATH, the caller's. */
+int ids_scratch(struct sandbox *sandbox, int scratch_dirfd, const char *name, uid_t uid,
+                int *ret_fd, struct err *e);
 
 #endif

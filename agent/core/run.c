@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/loop.h"
 #include "base/scoped.h"
+#include "core/ids.h"
 #include "core/sweeper.h"
 #include "isolate/launch.h"
 
@@ -187,8 +188,7 @@ static int start_steps(struct run *r, const struct run_spec *spec, struct start_
     if (ret == 0)
         ret = make_channels(r, spec, f, e);
     if (ret == 0)
-        ret = sandbox_scratch(r->env->sandbox, r->env->scratch_dirfd, r->id, spec->uid,
-                              (gid_t)spec->uid, &f->scratch, e);
+        ret = ids_scratch(r->env->sandbox, r->env->scratch_dirfd, r->id, spec->uid, &f->scratch, e);
     if (ret == 0)
         ret = cgroup_create(r->env->cgroups, r->id, &spec->limits, &r->cgroup, e);
     if (ret == 0)

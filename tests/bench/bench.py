@@ -29,12 +29,14 @@ class Agent:
 
     def __init__(self, build, log):
         self.dir = tempfile.mkdtemp(prefix="dynod-bench-")
-        os.chmod(self.dir, 0o755)
-        self.sock = self.dir + "/run/api.sock"
+        self.run = tempfile.mkdtemp(prefix="dynod-bench-", dir="/dev/shm")  # tmpfs, as /run is
+        for path in (self.dir, self.run):
+            os.chmod(path, 0o755)
+        self.sock = self.run + "/api.sock"
         self.proc = subprocess.Popen(
-            [build + "/bin/dynod", "-c", "/dev/null", "-o", f"agent.runtime_dir={self.dir}/run",
+            [build + "/bin/dynod", "-c", "/dev/null", "-o", f"agent.runtime_dir={self.run}",
              "-o", f"agent.state_dir={self.dir}/state", "-o", "agent.log_level=warning",
-             "-o", "dyno.restart_delay=1ms", "-o", "dyno.restart_delay_max=1ms"],
+             "-o", "dyno.restart_reset=10ms"],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         deadline = time.time() + 10
         while not os.path.exists(self.sock):
@@ -76,6 +78,7 @@ class Agent:
         self.proc.send_signal(signal.SIGTERM)
         self.proc.wait(20)
         shutil.rmtree(self.dir, ignore_errors=True)
+        shutil.rmtree(self.run, ignore_errors=True)
 
 
 def first_byte(fd):
@@ -103,12 +106,17 @@ def oneoff_ms(agent, argv):
     ended = first_byte(fds[1])
     for fd in fds:
         os.close(fd)
+    told = b""
+    while b'"ended"' not in told:
+        told += s.recv(65536) or sys.exit("bench: the agent closed the connection")
     s.close()
+    while agent.request("GET", "/v1/status").get("endings"):  # and its remains are gone
+        pass
     return (ended - began) / 1e6
 
 
-def floor_ms(build, n):
-    out = subprocess.run([build + "/bench/floor", build + "/bench/hello-byte", str(n)],
+def floor_ms(build, n, pause_ms=0):
+    out = subprocess.run([build + "/bench/floor", build + "/bench/hello-byte", str(n), str(pause_ms)],
                          capture_output=True, text=True, check=True).stdout
     return float(re.search(r"p50=([0-9.]+)", out).group(1))
 
@@ -132,11 +140,15 @@ def bench_start(agent, build, starts):
     say("request -> first instruction, cached slug, one-off", start, note=f"{start / floor:.2f} x floor (target 3)")
     say("  90th percentile", sorted(ours)[len(ours) * 9 // 10])
     say("the same through bash --login -c", statistics.median(shell))
-    return floor
 
 
-def bench_crash(agent, floor, count):
-    """A dyno that ends at once, again and again: end of one run -> first instruction of the next."""
+CRASH_PAUSE_MS = 15  # what `hello-byte stamp` sleeps, so that its restart is an immediate one
+
+
+def bench_crash(agent, build, count):
+    """A dyno that ends soon, again and again: end of one run -> first instruction of the next."""
+    floor = floor_ms(build, count, CRASH_PAUSE_MS)
+    say(f"floor, {CRASH_PAUSE_MS} ms after the last start", floor)
     release(agent, "crash", [{"name": "worker", "command": "/app/hello-byte stamp", "direct": True}],
             {"worker": 1})
     time.sleep(0.5)
@@ -172,7 +184,7 @@ def rollup(pid, key):
 def traces(agent):
     """Everything a dyno could leave behind, counted."""
     found = {"fds of dynod": len(os.listdir(f"/proc/{agent.proc.pid}/fd")),
-             "runs": len(os.listdir(agent.dir + "/run/run")),
+             "runs": len(os.listdir(agent.run + "/run")),
              "scratch directories": len(os.listdir(agent.dir + "/state/scratch")),
              "trash": len(os.listdir(agent.dir + "/state/trash"))}
     with open(f"/proc/{agent.proc.pid}/mounts") as f:
@@ -263,8 +275,8 @@ def main():
         agent = Agent(build, log)
         try:
             prepare(agent, build)
-            floor = bench_start(agent, build, args.starts)
-            bench_crash(agent, floor, 200)
+            bench_start(agent, build, args.starts)
+            bench_crash(agent, build, 200)
             clean = bench_many(agent, 100) & bench_many(agent, args.dynos)
         finally:
             for app in ("bench", "crash", "many"):

@@ -2,7 +2,8 @@
  * ipc, uts, cgroup), overlay, pivot_root, execve of a static program, until its one byte. No
  * cgroup, no seccomp, no /proc, no PID 1 of its own: the floor under every start.
  *
- * floor HELLO-BYTE [N]: prints milliseconds. As root. */
+ * floor HELLO-BYTE [N [PAUSE]]: prints milliseconds; PAUSE between the starts, in milliseconds too:
+ * a processor that has gone to sleep takes its time to wake. As root. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sched.h>
@@ -104,6 +105,7 @@ static int by_value(const void *a, const void *b)
 int main(int argc, char **argv)
 {
     int n = argc > 2 ? atoi(argv[2]) : 200;
+    useconds_t pause_usec = argc > 3 ? (useconds_t)atoi(argv[3]) * 1000 : 0;
     char dir[] = "/tmp/floor-XXXXXX", command[512];
     double *all = calloc((size_t)n, sizeof(*all));
 
@@ -113,8 +115,10 @@ int main(int argc, char **argv)
              dir, dir, argv[1], dir);
     if (system(command) != 0 || chdir(dir) < 0)
         return 2;
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
+        usleep(pause_usec);
         all[i] = once();
+    }
     qsort(all, (size_t)n, sizeof(*all), by_value);
     printf("floor: n=%d p50=%.3f ms p90=%.3f ms min=%.3f ms\n", n, all[n / 2], all[n * 9 / 10],
            all[0]);
