@@ -147,7 +147,7 @@ static int filter_calls(struct err *e)
 #endif
 }
 
-int confine(struct err *e)
+int logs_confine(struct err *e)
 {
     int r = set_limits(e);
 

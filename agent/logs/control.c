@@ -33,7 +33,7 @@ static int on_open(struct logs *l, const json_t *j, struct frame *f, struct err 
 
     if (pipe < 0 || !inc_valid(inc) || dyno_name_parse(json_str(j, "dyno", ""), &name) < 0)
         return err_say(e, EBADMSG, "\"open\" without a pipe, a dyno or an ID");
-    struct dyno *d = dyno_find(l, inc);
+    struct dyno *d = logdyno_find(l, inc);
     int r = 0;
     if (!d) {
         char text[DYNO_TEXT_MAX];
@@ -41,7 +41,7 @@ static int on_open(struct logs *l, const json_t *j, struct frame *f, struct err 
 
         r = app_get(l, name.app, &app, e);
         if (r == 0)
-            r = dyno_new(l, inc, &d, e);
+            r = logdyno_new(l, inc, &d, e);
         if (r < 0)
             return r;
         d->app = app;
@@ -50,9 +50,9 @@ static int on_open(struct logs *l, const json_t *j, struct frame *f, struct err 
     }
     if (d->forgotten)
         return err_say(e, ESTALE, "\"open\" of %s, whose end is recorded", inc);
-    r = dyno_open(d, TAKE_FD(pipe), e);
+    r = logdyno_open(d, TAKE_FD(pipe), e);
     if (r == 0)
-        dyno_run(d);
+        logdyno_run(d);
     return r;
 }
 
@@ -163,7 +163,7 @@ static int on_forget(struct logs *l, const json_t *j, struct frame *f, struct er
 static int on_forget_inc(struct logs *l, const json_t *j, struct frame *f, struct err *e)
 {
     const char *inc = json_str(j, "inc", "");
-    struct dyno *d = dyno_find(l, inc);
+    struct dyno *d = logdyno_find(l, inc);
 
     (void)f;
     if (!inc_valid(inc))
@@ -171,7 +171,7 @@ static int on_forget_inc(struct logs *l, const json_t *j, struct frame *f, struc
     if (!d)
         return spool_remove(l->dirfd, inc, e);
     d->forgotten = true;
-    dyno_run(d);
+    logdyno_run(d);
     return 0;
 }
 

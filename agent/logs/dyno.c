@@ -15,7 +15,7 @@
 static_assert(TURN_BYTES >= LINE_WINDOW, "a turn always cuts a line");
 static_assert(SPOOL_BACKLOG_MAX >= TURN_BYTES, "a turn can fill its buffer");
 
-struct dyno *dyno_find(const struct logs *l, const char *inc)
+struct dyno *logdyno_find(const struct logs *l, const char *inc)
 {
     struct dyno *d = l->dynos;
 
@@ -24,7 +24,7 @@ struct dyno *dyno_find(const struct logs *l, const char *inc)
     return d;
 }
 
-int dyno_new(struct logs *l, const char *inc, struct dyno **ret, struct err *e)
+int logdyno_new(struct logs *l, const char *inc, struct dyno **ret, struct err *e)
 {
     if (l->n_dynos == DYNOS_MAX)
         return err_say(e, EMFILE, "%s is one dyno more than the limit of %u", inc, DYNOS_MAX);
@@ -80,7 +80,7 @@ static int on_turn(sd_event_source *s, void *userdata)
     (void)s;
     assert(d);
     leave_line(d);
-    dyno_run(d);
+    logdyno_run(d);
     return 0;
 }
 
@@ -101,7 +101,7 @@ static void close_pipe(struct dyno *d)
     fd_closep(&d->pipe);
 }
 
-void dyno_free(struct dyno *d)
+void logdyno_free(struct dyno *d)
 {
     for (struct dyno **p = &d->logs->dynos; *p; p = &(*p)->next)
         if (*p == d) {
@@ -127,7 +127,7 @@ static int on_pipe(sd_event_source *s, int fd, uint32_t revents, void *userdata)
     return 0;
 }
 
-int dyno_open(struct dyno *d, int pipe, struct err *e)
+int logdyno_open(struct dyno *d, int pipe, struct err *e)
 {
     scoped_fd fd = pipe;
     int r;
@@ -262,11 +262,11 @@ static void finish(struct dyno *d)
     }
     if (spool_remove(l->dirfd, d->inc, &e) < 0)
         log_err("%s", e.text); /* the next start finds it, and the next forget_inc */
-    dyno_free(d);
+    logdyno_free(d);
     app_collect(l, app);
 }
 
-void dyno_run(struct dyno *d)
+void logdyno_run(struct dyno *d)
 {
     struct err e = ERR_INIT;
     enum turn next = TURN_WAIT;
@@ -293,7 +293,7 @@ static int on_retry(sd_event_source *s, uint64_t usec, void *userdata)
     for (struct dyno *d = l->dynos, *next; d; d = next) {
         next = d->next;
         if (d->stalled)
-            dyno_run(d);
+            logdyno_run(d);
     }
     return 0;
 }

@@ -36,7 +36,7 @@ static int load_entry(struct logs *l, const char *name, struct err *e)
         if (r == 0)
             tail_found(app->tail, gen);
     } else if (spool_name_parse(name, inc)) {
-        r = dyno_new(l, inc, &d, e);
+        r = logdyno_new(l, inc, &d, e);
     }
     return r;
 }
@@ -137,7 +137,7 @@ static int open_spools(struct found *f, struct err *e)
         if (!d->app) {
             log_warn("no record says whose %s is: its spool waits until it is opened again",
                      d->inc);
-            dyno_free(d);
+            logdyno_free(d);
             continue;
         }
         int r = spool_open(f->logs->dirfd, d->inc, d->found_pos, &d->spool, e);
@@ -153,7 +153,7 @@ static int open_spools(struct found *f, struct err *e)
 static void tell_rest(struct logs *l)
 {
     for (struct dyno *d = l->dynos; d; d = d->next)
-        dyno_run(d);
+        logdyno_run(d);
 }
 
 int logs_load(struct logs *l, struct err *e)

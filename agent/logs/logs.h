@@ -103,13 +103,13 @@ void app_collect(struct logs *l, struct app *app);
 int logs_load(struct logs *l, struct err *e);
 
 /* dyno.c: from pipes to records */
-struct dyno *dyno_find(const struct logs *l, const char *inc);
-int dyno_new(struct logs *l, const char *inc, struct dyno **ret, struct err *e);
-void dyno_free(struct dyno *d);
+struct dyno *logdyno_find(const struct logs *l, const char *inc);
+int logdyno_new(struct logs *l, const char *inc, struct dyno **ret, struct err *e);
+void logdyno_free(struct dyno *d);
 /* Takes PIPE, unless D has one: then it is closed. */
-int dyno_open(struct dyno *d, int pipe, struct err *e);
+int logdyno_open(struct dyno *d, int pipe, struct err *e);
 /* One turn now; D may be freed in it, if it was forgotten. */
-void dyno_run(struct dyno *d);
+void logdyno_run(struct dyno *d);
 /* Before the first dyno. */
 int dynos_start(struct logs *l, struct err *e);
 /* After RETRY_USEC, what is stalled is tried again. */
@@ -128,6 +128,6 @@ void control_eof(struct logs *l, const char *inc);
 void control_retry(struct logs *l);
 
 /* confine.c: gives up what this process does not need. */
-int confine(struct err *e);
+int logs_confine(struct err *e);
 
 #endif

@@ -103,7 +103,7 @@ static int start(struct logs *l, struct err *e)
     r = sd_event_new(&l->loop);
     if (r < 0)
         return err_set(e, -r, "make an event loop");
-    r = confine(e);
+    r = logs_confine(e);
     if (r == 0)
         r = dynos_start(l, e);
     if (r == 0)
@@ -115,7 +115,7 @@ static void stop(struct logs *l)
 {
     readers_free(l);
     while (l->dynos)
-        dyno_free(l->dynos);
+        logdyno_free(l->dynos);
     while (l->apps) {
         struct app *app = l->apps;
 
