@@ -1,5 +1,7 @@
 #include "core/config_keys.h"
 
+#include "base/logproto.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -53,8 +55,10 @@ static const struct key keys[] = {
     {"dyno", "default_size", KEY_NAME, "standard-1x", TEXT(default_size)},
     {"dyno", "sample_interval", KEY_USEC, "20s", AT(sample_interval), .min = 10 * MS, .max = H},
 
-    {"logs", "tail_bytes", KEY_BYTES, "1M", AT(tail_bytes), .min = 4 * KIB, .max = GIB},
-    {"logs", "tail_lines", KEY_UNSIGNED, "1500", AT(tail_lines), .min = 1, .max = 1000000},
+    {"logs", "tail_bytes", KEY_BYTES, "1M", AT(tail_bytes), .min = 4 * KIB,
+     .max = LOG_TAIL_BYTES_MAX},
+    {"logs", "tail_lines", KEY_UNSIGNED, "1500", AT(tail_lines), .min = 1,
+     .max = LOG_TAIL_LINES_MAX},
     {"logs", "log_source", KEY_NAME, "heroku", TEXT(log_source)},
     {.name = NULL},
 };

@@ -8,6 +8,7 @@
 #define LOGS_LOGS_H
 
 #include "base/err.h"
+#include "base/logproto.h"
 #include "base/loop.h"
 #include "logs/msg.h"
 #include "logs/record.h"
@@ -24,7 +25,7 @@
 #define READERS_MAX        64u
 #define QUERY_LINES        100u  /* without "n" */
 #define TAIL_LINES_DEFAULT 1500u /* the most that a query gets */
-#define TAIL_LINES_MAX     100000u
+#define TAIL_LINES_MAX     LOG_TAIL_LINES_MAX
 #define HISTORY_BYTES_MAX  (4u << 20) /* of one query: older lines are left out */
 #define TURN_BYTES         (64u << 10)
 #define TURN_LINES         512u /* under QUEUE_MAX: a reader that keeps up loses nothing */

@@ -8,6 +8,7 @@
 #define LOGS_TAIL_H
 
 #include "base/err.h"
+#include "base/logproto.h"
 #include "base/name.h"
 #include "logs/record.h"
 
@@ -17,7 +18,7 @@
 
 #define TAIL_BYTES_DEFAULT (1u << 20) /* of one file, over which the next is begun */
 #define TAIL_BYTES_MIN     (4u << 10)
-#define TAIL_BYTES_MAX     (256u << 20)
+#define TAIL_BYTES_MAX     LOG_TAIL_BYTES_MAX
 
 struct tail;
 

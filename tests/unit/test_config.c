@@ -291,6 +291,9 @@ static void bad_files_are_refused_by_line(void **state)
         {"[size a]\nmemory_factor = nan\n", "2", "a number"},
         {"[size a]\nmemory_factor = 1.2.3\n", "2", "a number"},
         {"[size a]\npids = 3\n", "2", "within 4 to"},
+        /* No more than dynod-logs takes: it would not start. */
+        {"[logs]\ntail_lines = 100001\n", "2", "within 1 to 100000"},
+        {"[logs]\ntail_bytes = 257M\n", "2", "within 4k to 256M"},
         {"[agent]\nlog_level = info\n log_level = nope\n", "3", "'nope'"}, /* no continuation */
         {"\xef\xbb\xbf[nope]\n", "1", "unknown section [nope]"},
     };
