@@ -49,6 +49,7 @@ bool run_read_exit(struct run *r)
     if (event.version != INIT_PROTO_VERSION)
         return false;
     r->started_boot = event.started_boot_usec;
+    r->started = r->started || r->started_boot != 0;
     r->start_errno = (int)event.start_errno;
     /* The command's end counts even if dyno-init died before the others were gone. */
     if (event.kind == INIT_EXITED || event.kind == INIT_MAIN_ENDED) {
@@ -268,6 +269,7 @@ static void take_end(struct run *r, const struct init_event *event)
     r->status_known = true;
     r->start_errno = (int)event->start_errno;
     r->started_boot = event->started_boot_usec;
+    r->started = r->started || r->started_boot != 0; /* its INIT_STARTED went to an earlier agent */
     r->ended_boot = event->ended_boot_usec;
     run_note_end(r);
 }
