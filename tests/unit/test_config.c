@@ -537,11 +537,11 @@ static void rootless_directories(void **state)
 
     (void)state;
     setenv("XDG_RUNTIME_DIR", "/run/user/7", 1);
-    setenv("XDG_STATE_HOME", "/home/x/state", 1);
-    setenv("HOME", "/home/x", 1);
+    setenv("XDG_STATE_HOME", "/nonexistent/x/state", 1);
+    setenv("HOME", "/nonexistent/x", 1);
     assert_int_equal(config_defaults(true, &c, &e), 0);
     assert_string_equal(c.runtime_dir, "/run/user/7/dynod");
-    assert_string_equal(c.state_dir, "/home/x/state/dynod");
+    assert_string_equal(c.state_dir, "/nonexistent/x/state/dynod");
     assert_int_equal(config_defaults(false, &c, &e), 0);
     assert_string_equal(c.runtime_dir, "/run/dynod");
     unsetenv("XDG_RUNTIME_DIR");
@@ -549,7 +549,7 @@ static void rootless_directories(void **state)
     assert_int_equal(config_defaults(true, &c, &e), 0);
     (void)snprintf(expect, sizeof(expect), "/tmp/dynod-%u", getuid());
     assert_string_equal(c.runtime_dir, expect);
-    assert_string_equal(c.state_dir, "/home/x/.local/state/dynod");
+    assert_string_equal(c.state_dir, "/nonexistent/x/.local/state/dynod");
     unsetenv("HOME");
     assert_int_equal(config_defaults(true, &c, &e), -EINVAL);
     assert_int_equal(e.fault, FAULT_OPERATOR);
