@@ -440,48 +440,67 @@ static void odd_trace(void *userdata, const char *id, const char *why)
     log_warn("a trace is set aside: %s: %s", text_escape(safe, sizeof(safe), id, strlen(id)), why);
 }
 
-/* Its end is on record, its remains are not gone. */
-static void adopt_ending(struct agent *a, const struct run_trace *t)
+/* What is left of a run that is no dyno's any more; NULL: the next agent tries again. */
+static struct run *adopt_ending(struct agent *a, const struct run_trace *t)
 {
     struct ending *ending = ending_new(a);
     struct dyno_name nobody = {.app = "x", .type = "x", .num = 1};
     struct err e = ERR_INIT;
 
     if (!ending)
-        return;
+        return NULL;
     if (run_adopt(&a->env, t, &nobody, &ending_ops, ending, &ending->run, &e) < 0) {
         log_warn("%s: %s", t->id, e.text);
         LIST_REMOVE(ending, link);
         free(ending);
+        return NULL;
     }
+    return ending->run;
 }
 
-static void adopt_one(struct agent *a, const struct run_trace *t)
+/* Fails when we lack the means: to go on would be to start a second one of what may run. */
+static int adopt_one(struct agent *a, const struct run_trace *t, struct err *e)
 {
-    const json_t *record = json_object_get(t->record, "record");
-    struct err e = ERR_INIT;
     struct dyno *d;
 
     if (!t->clean && t->recorded)
-        adopt_ending(a, t);
-    if (t->recorded && json_bool(record, "oneoff", false)) {
-        json_t *entry = json_pack("{s:s,s:s,s:I}", "op", "ran", "app", json_str(record, "app", ""),
-                                  "num", (json_int_t)json_int(record, "num", 0));
+        (void)adopt_ending(a, t);
+    int r = dyno_adopt(a, t, &d, e);
+    if (r == -EEXIST || r == -EBADMSG) {
+        struct run *stray = t->recorded ? NULL : adopt_ending(a, t);
 
-        (void)agent_change(a, entry, NULL, &e); /* it is on the books no more: as wanted */
-        json_decref(entry);
+        if (!t->recorded)
+            log_warn("%s: killed: %s", t->id, e->text);
+        if (stray)
+            run_kill(stray);
         if (t->clean)
             run_trace_remove(&a->env, t->id);
-        return;
+        return 0;
     }
-    if (dyno_adopt(a, t, &d, &e) < 0) {
-        log_warn("%s: %s", t->id, e.text);
-        if (t->clean)
-            run_trace_remove(&a->env, t->id);
-        return;
-    }
-    if (d->state == DYNO_CRASHED) /* its delay is not known any more: at once */
+    /* A restart's delay is not known any more: at once. A one-off is taken off the books. */
+    if (r == 0 && t->recorded)
         dyno_event(d, DEV_DEADLINE);
+    return r;
+}
+
+/* An agent may die after it has reported an end and before it has written so into the trace. */
+static void complete_trace(struct agent *a, struct run_trace *t)
+{
+    const json_t *event = events_find(a->events, "exit", "run", t->id);
+    const json_t *record = json_object_get(t->record, "record");
+    struct err e = ERR_INIT;
+
+    if (t->recorded || !event)
+        return;
+    json_t *end = json_pack(
+        "{s:{s:s,s:s,s:s,s:I,s:O?},s:I,s:I}", "exit", "cause", json_str(event, "cause", ""),
+        "fault", json_str(event, "fault", ""), "text", json_str(event, "text", ""), "status",
+        (json_int_t)json_int(event, "status", -1), "evidence", json_object_get(event, "evidence"),
+        "crashes", (json_int_t)json_int(record, "crashes", 0) + 1, "restarts",
+        (json_int_t)json_int(record, "restarts", 0));
+    if (!end || run_trace_record(&a->env, t, end, &e) < 0)
+        log_warn("%s: %s", t->id, end ? e.text : "no memory to complete its trace");
+    json_decref(end);
 }
 
 /* The journal may have lost the entry that gave a dyno its generation: that number must not be
@@ -511,21 +530,23 @@ static int adopt_all(struct agent *a, struct err *e)
 
     if (r < 0)
         return r;
-    run_sweep(&a->env, traces, n);
     for (size_t i = 0; i < n; i++)
+        complete_trace(a, &traces[i]);
+    run_sweep(&a->env, traces, n);
+    for (size_t i = 0; i < n && r == 0; i++)
         if (!traces[i].recorded) {
-            adopt_one(a, &traces[i]);
+            r = adopt_one(a, &traces[i], e);
             living++;
         }
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n && r == 0; i++)
         if (traces[i].recorded)
-            adopt_one(a, &traces[i]);
-    if (living)
+            r = adopt_one(a, &traces[i], e);
+    if (living && r == 0)
         log_notice("adopted %zu dynos%s", living,
                    a->forgetful ? "; those that nothing is known of run on until a command comes"
                                 : "");
     run_traces_free(traces, n);
-    return catch_up(a, e);
+    return r < 0 ? r : catch_up(a, e);
 }
 
 /* --- Opening

@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define OVER_PAUSE       USEC_PER_SEC /* the disk is full: to the next try */
 #define READY_POLL_FIRST (2 * USEC_PER_MSEC)
 #define READY_POLL_MAX   (100 * USEC_PER_MSEC)
 #define THOROUGH_EVERY   8 /* of the polls: look at listeners on any address */
@@ -22,14 +23,10 @@
 /* --- Making and freeing
  * ----------------------------------------------------------------------------------- */
 
-int dyno_new(struct agent *a, const struct want *want, struct dyno **ret, struct err *e)
+int dyno_make(struct agent *a, const struct want *want, struct dyno **ret, struct err *e)
 {
-    struct dyno *d;
+    struct dyno *d = calloc(1, sizeof(*d));
 
-    if (a->n_dynos >= a->config.dynos_max)
-        return err_say(e, ENOSPC, "the instance runs its limit of %u dynos (dynos_max)",
-                       a->config.dynos_max);
-    d = calloc(1, sizeof(*d));
     if (!d)
         return err_set(e, ENOMEM, "make a dyno");
     *d = (struct dyno){.agent = a,
@@ -44,6 +41,14 @@ int dyno_new(struct agent *a, const struct want *want, struct dyno **ret, struct
     a->n_dynos++;
     *ret = d;
     return 0;
+}
+
+int dyno_new(struct agent *a, const struct want *want, struct dyno **ret, struct err *e)
+{
+    if (a->n_dynos >= a->config.dynos_max)
+        return err_say(e, ENOSPC, "the instance runs its limit of %u dynos (dynos_max)",
+                       a->config.dynos_max);
+    return dyno_make(a, want, ret, e);
 }
 
 void dyno_free(struct dyno *d)
@@ -207,7 +212,12 @@ static void record_end(struct dyno *d)
         dyno_line(d, "Process exited with status %d", cause.exit_status);
     if (facts.failed)
         dyno_line(d, "%s", facts.failed->text);
-    if (d->run) {
+    json_t *fields = json_pack("{s:s,s:s,s:s,s:i,s:O,s:i,s:s}", "cause", cause.name, "fault",
+                               fault_name(cause.fault), "text", cause.text, "status",
+                               cause.exit_status, "evidence", evidence, "release", (int)d->release,
+                               "run", d->run ? run_id(d->run) : "");
+    agent_event(d->agent, "exit", &d->name, fields);
+    if (d->run) { /* after the event: who dies between the two reports it no second time */
         json_t *end = json_pack("{s:O,s:i,s:i}", "exit", d->last_exit, "crashes",
                                 (int)d->crashes.crashes, "restarts", (int)d->restarts);
 
@@ -215,11 +225,6 @@ static void record_end(struct dyno *d)
             log_warn("%s", e.text);
         json_decref(end);
     }
-    json_t *fields = json_pack("{s:s,s:s,s:s,s:i,s:O,s:i,s:s}", "cause", cause.name, "fault",
-                               fault_name(cause.fault), "text", cause.text, "status",
-                               cause.exit_status, "evidence", evidence, "release", (int)d->release,
-                               "run", d->run ? run_id(d->run) : "");
-    agent_event(d->agent, "exit", &d->name, fields);
     attach_ended(TAKE_PTR(d->attach),
                  facts.failed ? (facts.failed->errnum == ENOENT ? 127 : 126)
                               : (cause.exit_status >= 0 ? cause.exit_status : 1),
@@ -276,10 +281,17 @@ static void oneoff_over(struct dyno *d)
         json_pack("{s:s,s:s,s:i}", "op", "ran", "app", d->name.app, "num", (int)d->name.num);
     struct err e = ERR_INIT;
 
-    if (agent_change(d->agent, entry, NULL, &e) < 0 &&
-        e.errnum != ENOENT) /* stopped: off the books */
-        log_warn("%s", e.text);
+    int r = entry ? agent_change(d->agent, entry, NULL, &e) : err_set(&e, ENOMEM, "end a one-off");
     json_decref(entry);
+    if (r < 0 && r != -ENOENT) { /* ENOENT: stopped, off the books */
+        log_warn("run.%u of %s: %s", d->name.num, d->name.app, e.text);
+        if (!d->agent
+                 ->shutting_down) { /* as long as it is wanted it must be there, or it runs again */
+            d->state = DYNO_COMPLETE;
+            set_deadline(d, clock_boot() + OVER_PAUSE);
+            return;
+        }
+    }
     dyno_free(d);
 }
 
@@ -486,6 +498,9 @@ void dyno_event(struct dyno *d, enum dyno_event event)
         break;
     case ACT_FORGET:
         act_forget(d, from);
+        break;
+    case ACT_OVER:
+        oneoff_over(d);
         break;
     }
 }

@@ -52,8 +52,10 @@ struct dyno {
     } terminal; /* of that client */
 };
 
-/* Makes a dyno for WANT, in DYNO_DOWN. */
+/* Makes a dyno for WANT, in DYNO_DOWN. -ENOSPC: the instance has as many as it may. */
 int dyno_new(struct agent *a, const struct want *want, struct dyno **ret, struct err *e);
+/* The same whatever the limit: for those that run already. */
+int dyno_make(struct agent *a, const struct want *want, struct dyno **ret, struct err *e);
 /* Makes one for what an earlier agent left; its run is adopted. NAME and RECORD as in the trace. */
 int dyno_adopt(struct agent *a, const struct run_trace *trace, struct dyno **ret, struct err *e);
 /* Frees it and takes it off the agent's list. Its run, if any, goes on without it. */

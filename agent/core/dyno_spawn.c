@@ -309,11 +309,12 @@ static void take_record(struct dyno *d, const struct run_trace *trace)
     d->crashes.crashes = (unsigned)json_int(end ? end : record, "crashes", 0);
     d->restarts = (unsigned)json_int(end ? end : record, "restarts", 0);
     d->uid = (uid_t)json_int(record, "uid", 0);
-    if (d->uid && !slots_take(&a->uids, d->uid) &&
-        (d->uid < a->uids.first || d->uid > a->uids.last))
-        d->uid = 0; /* of an older configuration's range: not ours to give back */
-    if (d->port && !d->port_given)
-        (void)slots_take(&a->ports, d->port);
+    /* Of an older configuration's range, or what has ended since gave it back and another has it
+     * now: not ours to give back. */
+    if (d->uid && !slots_take(&a->uids, d->uid))
+        d->uid = 0;
+    if (d->port && !d->port_given && !slots_take(&a->ports, d->port) && end)
+        d->port = 0;
     if (end && !d->last_exit)
         d->last_exit = json_incref(json_object_get(end, "exit"));
 }
@@ -331,12 +332,12 @@ int dyno_adopt(struct agent *a, const struct run_trace *trace, struct dyno **ret
     if (agent_find_dyno(a, &want.name))
         return err_say(e, EEXIST, "two traces of one dyno");
     want.app = &nobody;
-    r = dyno_new(a, &want, &d, e);
+    r = dyno_make(a, &want, &d, e);
     if (r < 0)
         return r;
     take_record(d, trace);
-    if (trace->recorded) { /* it crashed, and waits for its restart */
-        d->state = DYNO_CRASHED;
+    if (trace->recorded) { /* it crashed, and waits for its restart; or it is over */
+        d->state = d->oneoff ? DYNO_COMPLETE : DYNO_CRASHED;
         (void)snprintf(d->tomb, sizeof(d->tomb), "%s", trace->id);
     } else {
         d->state = DYNO_STARTING;

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/queue.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define EVENTS_FILE    "events.jsonl"
 #define EVENTS_OLD     "events.old"
@@ -68,11 +69,14 @@ static void load(struct events *ev, const char *name)
 
 static int open_file(struct events *ev, struct err *e)
 {
+    /* O_NONBLOCK: a FIFO must not stop the start. */
+    int fd = openat(ev->dirfd, EVENTS_FILE,
+                    O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
     struct stat st;
-    int fd = openat(ev->dirfd, EVENTS_FILE, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
-                    0600);
+    char last = '\n';
 
-    if (fd < 0 || fstat(fd, &st) < 0) {
+    if (fd < 0 || fstat(fd, &st) < 0 ||
+        (st.st_size > 0 && pread(fd, &last, 1, st.st_size - 1) < 0)) {
         int r = err_set(e, errno, "open " EVENTS_FILE);
 
         fd_closep(&fd);
@@ -80,6 +84,8 @@ static int open_file(struct events *ev, struct err *e)
     }
     ev->file = fd;
     ev->file_bytes = (uint64_t)st.st_size;
+    if (last != '\n' && fd_write_full(fd, "\n", 1) == 0) /* the next event is a line of its own */
+        ev->file_bytes++;
     return 0;
 }
 
@@ -143,8 +149,12 @@ static void append(struct events *ev, const json_t *event)
         return;
     size_t len = strlen(text);
     text[len] = '\n'; /* over the NUL: one write, one line */
-    if (len < EVENT_LINE_MAX && ev->file >= 0 && fd_write_full(ev->file, text, len + 1) == 0)
-        ev->file_bytes += len + 1;
+    if (len < EVENT_LINE_MAX && ev->file >= 0) {
+        if (fd_write_full(ev->file, text, len + 1) == 0)
+            ev->file_bytes += len + 1;
+        else /* half a line would spoil the next one too */
+            (void)ftruncate(ev->file, (off_t)ev->file_bytes);
+    }
     if (ev->file_bytes > EVENTS_FILE_MAX &&
         renameat(ev->dirfd, EVENTS_FILE, ev->dirfd, EVENTS_OLD) == 0) {
         fd_closep(&ev->file);
@@ -186,6 +196,16 @@ json_t *events_list(const struct events *ev, uint64_t after_id, size_t max)
         if (ev->kept[id % EVENTS_KEPT])
             (void)json_array_append(list, ev->kept[id % EVENTS_KEPT]);
     return list;
+}
+
+const json_t *events_find(const struct events *ev, const char *kind, const char *key,
+                          const char *value)
+{
+    for (size_t i = 0; i < EVENTS_KEPT; i++)
+        if (ev->kept[i] && !strcmp(json_str(ev->kept[i], "kind", ""), kind) &&
+            !strcmp(json_str(ev->kept[i], key, ""), value))
+            return ev->kept[i];
+    return NULL;
 }
 
 int events_watch(struct events *ev, event_fn fn, void *userdata, struct event_watch **ret,

@@ -22,6 +22,9 @@ void events_freep(struct events **ev);
 void events_emit(struct events *ev, json_t *event);
 /* Those after AFTER_ID, at most MAX, the newest of them. */
 json_t *events_list(const struct events *ev, uint64_t after_id, size_t max);
+/* One of KIND that has the string VALUE at KEY; NULL: none that is still kept. Borrowed. */
+const json_t *events_find(const struct events *ev, const char *kind, const char *key,
+                          const char *value);
 
 struct event_watch;
 typedef void (*event_fn)(void *userdata, const json_t *event);

@@ -54,7 +54,8 @@ static const struct cell table[DYNO_STATES][DEV_EVENTS] = {
         [DEV_DEADLINE]     = GO(PROVISIONING, RETRY),
     },
     [DYNO_COMPLETE] = {
-        [DEV_STOP]         = GO(DOWN,         FORGET),
+        [DEV_STOP]         = GO(COMPLETE,     OVER),
+        [DEV_DEADLINE]     = GO(COMPLETE,     OVER),
     },
 };
 /* clang-format on */

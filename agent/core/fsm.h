@@ -24,7 +24,7 @@ enum dyno_event {
     DEV_SLUG_FAILED,
     DEV_SPAWN_FAILED, /* a step of the start failed; nothing runs */
     DEV_READY,        /* $PORT is listened on; for other types: the command runs */
-    DEV_DEADLINE,     /* of the state: boot (R10), grace (R12), restart due */
+    DEV_DEADLINE,     /* of the state: boot (R10), grace (R12), restart due; off the books */
     DEV_OOM,          /* the kernel killed one of its processes for memory (R15) */
     DEV_EXIT,         /* every process of it is gone */
     DEV_EVENTS,
@@ -43,6 +43,7 @@ enum dyno_act {
     ACT_END,    /* record the end of what was told to end */
     ACT_RETRY,  /* the restart's time has come */
     ACT_FORGET, /* it never ran: nothing to record */
+    ACT_OVER,   /* a one-off: take it off the books, or it would run again */
 };
 
 struct dyno_step {

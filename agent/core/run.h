@@ -140,6 +140,9 @@ void run_traces_free(struct run_trace *traces, size_t n);
 int run_adopt(struct run_env *env, const struct run_trace *trace, const struct dyno_name *name,
               const struct run_ops *ops, void *owner, struct run **ret, struct err *e);
 
+/* As run_record_end(), for a trace that nothing runs of for us any more. */
+int run_trace_record(struct run_env *env, struct run_trace *trace, const json_t *fields,
+                     struct err *e);
 /* Removes a tombstone's directory. */
 void run_trace_remove(struct run_env *env, const char *id);
 

@@ -55,12 +55,33 @@ static int trace_read(struct run_env *env, const char *id, struct run_trace *ret
     return 0;
 }
 
+int run_trace_record(struct run_env *env, struct run_trace *trace, const json_t *fields,
+                     struct err *e)
+{
+    char name[RUN_ID_MAX + 16];
+
+    if (json_object_set(trace->record, "end", (json_t *)(uintptr_t)fields) < 0)
+        return err_set(e, ENOMEM, "record the end of %s", trace->id);
+    trace->recorded = true; /* whatever becomes of the file: this agent knows */
+    scoped_free char *text = json_dumps(trace->record, JSON_COMPACT);
+    if (!text)
+        return err_set(e, ENOMEM, "record the end of %s", trace->id);
+    (void)snprintf(name, sizeof(name), "%s/" RUN_RECORD, trace->id);
+    return file_write_atomic(env->run_dirfd, name, text, strlen(text), 0600, e);
+}
+
 void run_trace_remove(struct run_env *env, const char *id)
 {
     struct err e = ERR_INIT;
 
     if (tree_remove(env->run_dirfd, id, &e) < 0)
         log_warn("%s: %s", id, e.text);
+}
+
+/* It is the trace that is no good, not our means to read it: what is removed is killed. */
+static bool is_odd(int errnum)
+{
+    return errnum != ENOMEM && errnum != ENFILE && errnum != EMFILE && errnum != EIO;
 }
 
 static int trace_order(const void *a, const void *b)
@@ -84,7 +105,7 @@ int run_traces(struct run_env *env, struct run_trace **ret, size_t *ret_n,
         fd_closep(&fd);
         return rc;
     }
-    while ((entry = readdir(d))) {
+    while (errno = 0, (entry = readdir(d))) {
         struct err why = ERR_INIT;
 
         if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
@@ -103,8 +124,19 @@ int run_traces(struct run_env *env, struct run_trace **ret, size_t *ret_n,
             n++;
             continue;
         }
+        if (!is_odd(why.errnum)) {
+            run_traces_free(traces, n);
+            *e = why;
+            return err_wrap(e, "%s", entry->d_name);
+        }
         odd(userdata, entry->d_name, why.errnum ? why.text : "not a run's name");
         run_trace_remove(env, entry->d_name); /* run_sweep() ends what it may have had */
+    }
+    if (errno) { /* what was not seen would be swept as if nothing named it */
+        int rc = err_set(e, errno, "read the runs' directory");
+
+        run_traces_free(traces, n);
+        return rc;
     }
     if (n > 1)
         qsort(traces, n, sizeof(*traces), trace_order);
@@ -232,6 +264,13 @@ static int connect_init(struct run *r, struct err *e)
     return rc;
 }
 
+/* Any other failure is ours: it says nothing about what runs. */
+static bool nobody_listens(int errnum)
+{
+    return errnum == ECONNREFUSED || errnum == ENOENT || errnum == ENOTSOCK || errnum == EPIPE ||
+           errnum == ECONNRESET;
+}
+
 int run_adopt(struct run_env *env, const struct run_trace *trace, const struct dyno_name *name,
               const struct run_ops *ops, void *owner, struct run **ret, struct err *e)
 {
@@ -251,12 +290,18 @@ int run_adopt(struct run_env *env, const struct run_trace *trace, const struct d
     if (cgroup_open(env->cgroups, r->id, &r->cgroup, &why) < 0)
         r->cgroup = NULL; /* it died before it was made, or after it was removed */
     run_watch_oom(r);
+    why = (struct err)ERR_INIT;
     bool alive = connect_init(r, &why) == 0;
-    rc = timer_set(env->loop, &r->timer, "run-adopt", alive ? clock_boot() + ADOPT_PATIENCE : 0,
-                   alive ? on_silent : on_dead, r);
+    if (!alive && !nobody_listens(why.errnum))
+        rc = err_wrap(&why, "adopt %s", trace->id);
+    else if ((rc = timer_set(env->loop, &r->timer, "run-adopt",
+                             alive ? clock_boot() + ADOPT_PATIENCE : 0, alive ? on_silent : on_dead,
+                             r)) < 0)
+        rc = err_set(&why, -rc, "adopt %s", trace->id);
     if (rc < 0) {
         run_freep(&r);
-        return err_set(e, -rc, "adopt %s", trace->id);
+        *e = why;
+        return rc;
     }
     *ret = r;
     return 0;

@@ -1,0 +1,103 @@
+#!/usr/bin/env bats
+# adopt.bats - what an agent makes of what the one before it left, at moments that are hard to hit: each
+# is made by hand here. (`make soak` and kill-each-syscall look for the others.)
+
+load helpers
+
+setup_file() {
+    story_begin
+    mkdir "$STORY/app"
+    printf '%s\n' 'sleeper: exec sleep 3600' 'fails: sleep 0.2; exit 7' >"$STORY/app/Procfile"
+    slug_from "$STORY/app" "$STORY/adopt.tgz"
+}
+setup() {
+    rm -rf "$AGENT" && mkdir -p "$AGENT"
+    echo "$BIN" >"$AGENT/bin"
+    agent_start -o dyno.restart_delay=30s
+}
+teardown() { agent_end; }
+teardown_file() { rm -f "$AGENT/pid"; story_end; }
+
+start() { dyno start adopt --slug "file://$STORY/adopt.tgz" -m "$1"; }
+crashed() { is adopt/fails.1 .state crashed; }
+crashed_twice() { crashed && [ "$(of adopt/fails.1 .restarts)" -ge 1 ]; }
+exits() { dyno events --json | jq -s '[.[] | if type == "array" then .[] else . end | select(.kind == "exit")]'; }
+trace_of() { grep -l "\"type\":\"$1\"" "$AGENT"/run/run/*/run.json; }
+
+@test "an end that was reported and not yet written down is not reported again" {
+    start fails=1
+    wait_for crashed_twice # the first restart is at once, the next is far away
+    agent_kill KILL
+    local trace before run
+    before=$(grep -c '"kind":"exit"' "$AGENT/state/events.jsonl")
+    trace=$(trace_of fails)
+    run=$(jq -r .id "$trace")
+    jq -c 'del(.end)' "$trace" >"$trace.edit" && mv "$trace.edit" "$trace"
+    agent_again
+    crashed_again() { [ "$(exits | jq length)" -gt "$before" ]; }
+    wait_for crashed_again
+    same "$(exits | jq --arg run "$run" '[.[] | select(.run == $run)] | length')" 1
+}
+
+@test "an end that nobody saw has its status and the evidence that it had started" {
+    start sleeper=1
+    wait_up adopt/sleeper.1
+    local pid
+    pid=$(of adopt/sleeper.1 .pid)
+    agent_kill KILL
+    if [ "$(awk '/^NSpid/ { print $NF }' "/proc/$pid/status")" = 1 ]; then pid=$(pgrep -P "$pid" | head -1); fi
+    kill -TERM "$pid"
+    wait_for gone "$pid"
+    agent_again
+    told() { [ "$(exits | jq length)" = 1 ]; }
+    wait_for told
+    same "$(exits | jq -c '.[0] | [.status, .cause, .fault, .evidence.started]')" '[143,"signalled","app",true]'
+}
+
+@test "a limit that was lowered stops none that runs" {
+    start sleeper=3
+    wait_up adopt/sleeper.1 adopt/sleeper.2 adopt/sleeper.3
+    local before
+    before=$(dyno ps --json | jq -c 'map([.dyno, .pid]) | sort')
+    agent_kill KILL
+    printf '%s\n' -o dyno.dynos_max=1 >>"$AGENT/options"
+    agent_again
+    wait_up adopt/sleeper.1 adopt/sleeper.2 adopt/sleeper.3
+    same "$(dyno ps --json | jq -c 'map([.dyno, .pid]) | sort')" "$before"
+}
+
+@test "half a line in the history spoils no other" {
+    start sleeper=1
+    wait_up adopt/sleeper.1
+    agent_kill KILL
+    printf '{"id":7,"kind":"ha' >>"$AGENT/state/events.jsonl"
+    agent_again
+    dyno restart adopt
+    restarted() { [ "$(exits | jq length)" = 1 ]; }
+    wait_for restarted
+    agent_kill KILL
+    agent_again
+    wait_up adopt/sleeper.1
+    # Numbers go on, none is there twice, and what came after the half line is kept.
+    same "$(exits | jq length)" 1
+    same "$(grep -c '"text":"started"' "$AGENT/state/events.jsonl")" 3
+    same "$(sed -n 's/.*"id":\([0-9]*\).*/\1/p' "$AGENT/state/events.jsonl" | grep -v '^7$' | sort | uniq -d)" ""
+}
+
+@test "without descriptors the agent does not take the living for dead" {
+    start sleeper=3
+    wait_up adopt/sleeper.1 adopt/sleeper.2 adopt/sleeper.3
+    local before options n
+    before=$(dyno ps --json | jq -c 'map([.dyno, .pid]) | sort')
+    agent_kill KILL
+    mapfile -t options <"$AGENT/options"
+    # Every number of descriptors that is too few somewhere: it fails, or it does all of it.
+    for n in $(seq 8 2 60); do
+        (ulimit -n "$n"; exec timeout -s KILL 0.4 "$BIN/dynod" -c "$AGENT/dynod.conf" "${options[@]}") \
+            </dev/null >>"$AGENT/dynod.log" 2>&1 3>&- 4>&- || true
+    done
+    agent_again
+    wait_up adopt/sleeper.1 adopt/sleeper.2 adopt/sleeper.3
+    same "$(dyno ps --json | jq -c 'map([.dyno, .pid]) | sort')" "$before"
+    same "$(exits | jq length)" 0
+}
