@@ -67,7 +67,10 @@ static int start(struct logger *lg, struct err *e)
     if (r < 0)
         return r;
     lg->started = clock_boot();
-    return peer_new(lg->loop, sock, &peer_ops, lg, &lg->peer, e);
+    r = peer_new(lg->loop, sock, &peer_ops, lg, &lg->peer, e);
+    if (r < 0)
+        helper_dispose(lg->loop, TAKE_FD(lg->pidfd));
+    return r;
 }
 
 static int on_retry(sd_event_source *s, uint64_t usec, void *userdata)
