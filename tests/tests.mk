@@ -21,9 +21,9 @@ unit-build: $(UNIT_TESTS)
 ASAN_MAKE = CFLAGS=-Wno-format-truncation $(MAKE) --no-print-directory SAN=1 BUILD=$(BUILD)/asan
 .PHONY: asan asan-build
 asan: asan-build
-	@$(ASAN_MAKE) unit
+	+@$(ASAN_MAKE) unit
 asan-build:
-	@$(ASAN_MAKE) unit-build
+	+@$(ASAN_MAKE) all unit-build
 
 -include tests/fuzz/fuzz.mk
 -include tests/bench/bench.mk
