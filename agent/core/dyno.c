@@ -18,6 +18,7 @@
 #define OVER_PAUSE       USEC_PER_SEC /* the disk is full: to the next try */
 #define READY_POLL_FIRST (2 * USEC_PER_MSEC)
 #define READY_POLL_MAX   (100 * USEC_PER_MSEC)
+#define R15_LINE         "Error R15 (Memory quota vastly exceeded)"
 #define THOROUGH_EVERY   8 /* of the polls: look at listeners on any address */
 
 /* --- Making and freeing
@@ -208,6 +209,8 @@ static void record_end(struct dyno *d)
         json_pack("{s:s,s:s,s:s,s:i,s:I,s:o}", "cause", cause.name, "fault",
                   fault_name(cause.fault), "text", cause.text, "status", cause.exit_status, "at",
                   (json_int_t)clock_real(), "evidence", evidence);
+    if (facts.oom_kills && !d->oom) /* the kernel was faster than our hearing of it */
+        dyno_line(d, R15_LINE);
     if (d->run && (facts.started || facts.status_known))
         dyno_line(d, "Process exited with status %d", cause.exit_status);
     if (facts.failed)
@@ -435,7 +438,7 @@ static void act_kill(struct dyno *d, enum dyno_state from, enum dyno_act act)
                   (unsigned)(c->stop_grace / USEC_PER_SEC));
     } else if (act == ACT_KILL_R15) {
         d->oom = true;
-        dyno_line(d, "Error R15 (Memory quota vastly exceeded)");
+        dyno_line(d, R15_LINE);
     } else if (!run_started(d->run)) {
         (void)err_say(&d->failed, ETIMEDOUT,
                       "Error R99 (Platform error) -> Failed to launch the dyno within %u seconds",
