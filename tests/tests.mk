@@ -11,6 +11,8 @@ $(BUILD)/tests/test_%: tests/unit/test_%.c $(ALL_LIBS) | $(INCLUDE_ROOTS)
 	$(Q)$(CC) $(CFLAGS) $(TEST_INC) -MMD -MP $(shell $(PKG_CONFIG) --cflags $(PKGS_all) cmocka) $(LDFLAGS) \
 	    -o $@ $< $(ALL_LIBS) $(ALL_LIBS) $(shell $(PKG_CONFIG) --libs $(PKGS_all) cmocka)
 
+$(BUILD)/tests/test_spawn $(BUILD)/tests/test_confine $(BUILD)/tests/test_stack: $(BUILD)/bin/dyno-init
+
 .PHONY: unit unit-build
 unit: unit-build
 	@for t in $(UNIT_TESTS); do $$t || exit 1; done
