@@ -29,6 +29,7 @@ asan-build:
 
 -include tests/fuzz/fuzz.mk
 -include tests/bench/bench.mk
+-include tests/integration/soak.mk
 
 # An upward #include does not compile.
 .PHONY: check-layers
