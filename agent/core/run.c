@@ -144,7 +144,7 @@ static int spawn(struct run *r, const struct run_spec *spec, struct start_fds *f
     struct spawned child;
     struct plan plan = {.hostname = spec->hostname,
                         .uid = spec->uid,
-                        .gid = (gid_t)spec->uid,
+                        .gid = r->env->rootless ? getegid() : (gid_t)spec->uid,
                         .userns_fd = spec->userns_fd,
                         .slug_fd = spec->slug_fd,
                         .scratch_fd = f->scratch,
