@@ -480,6 +480,8 @@ static int adopt_one(struct agent *a, const struct run_trace *t, struct err *e)
     /* A restart's delay is not known any more: at once. A one-off is taken off the books. */
     if (r == 0 && t->recorded)
         dyno_event(d, DEV_DEADLINE);
+    else if (r == 0 && run_told_to_stop(d->run))
+        dyno_event(d, DEV_STOP);
     return r;
 }
 

@@ -140,6 +140,8 @@ void run_traces_free(struct run_trace *traces, size_t n);
 int run_adopt(struct run_env *env, const struct run_trace *trace, const struct dyno_name *name,
               const struct run_ops *ops, void *owner, struct run **ret, struct err *e);
 
+/* An earlier agent called run_stop(): so should this one, or nobody sees to it that it ends. */
+bool run_told_to_stop(const struct run *r);
 /* As run_record_end(), for a trace that nothing runs of for us any more. */
 int run_trace_record(struct run_env *env, struct run_trace *trace, const json_t *fields,
                      struct err *e);

@@ -70,6 +70,11 @@ int run_trace_record(struct run_env *env, struct run_trace *trace, const json_t 
     return file_write_atomic(env->run_dirfd, name, text, strlen(text), 0600, e);
 }
 
+bool run_told_to_stop(const struct run *r)
+{
+    return faccessat(r->dirfd, RUN_STOP, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
 void run_trace_remove(struct run_env *env, const char *id)
 {
     struct err e = ERR_INIT;

@@ -346,6 +346,10 @@ int run_watch_link(struct run *r, int sock, struct err *e)
 
 void run_stop(struct run *r, int signo)
 {
+    /* First, so that a later agent knows whose doing the end is. Without it (no memory on tmpfs) it
+     * only looks like the app's. */
+    scoped_fd mark = openat(r->dirfd, RUN_STOP, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
     run_request(r, INIT_STOP, signo);
 }
 

@@ -7,13 +7,14 @@ load helpers
 setup_file() {
     story_begin
     mkdir "$STORY/app"
-    printf '%s\n' 'sleeper: exec sleep 3600' 'fails: sleep 0.2; exit 7' >"$STORY/app/Procfile"
+    printf '%s\n' 'sleeper: exec sleep 3600' 'fails: sleep 0.2; exit 7' \
+        'stubborn: trap "echo ignoring" TERM; echo ready; while :; do sleep 0.2; done' >"$STORY/app/Procfile"
     slug_from "$STORY/app" "$STORY/adopt.tgz"
 }
 setup() {
     rm -rf "$AGENT" && mkdir -p "$AGENT"
     echo "$BIN" >"$AGENT/bin"
-    agent_start -o dyno.restart_delay=30s
+    agent_start -o dyno.restart_delay=30s -o dyno.stop_grace=2s
 }
 teardown() { agent_end; }
 teardown_file() { rm -f "$AGENT/pid"; story_end; }
@@ -52,6 +53,21 @@ trace_of() { grep -l "\"type\":\"$1\"" "$AGENT"/run/run/*/run.json; }
     told() { [ "$(exits | jq length)" = 1 ]; }
     wait_for told
     same "$(exits | jq -c '.[0] | [.status, .cause, .fault, .evidence.started]')" '[143,"signalled","app",true]'
+}
+
+@test "a stop goes on where the agent that ordered it died, even when the dyno is wanted again" {
+    start stubborn=1
+    wait_up adopt/stubborn.1
+    wait_logged adopt/stubborn.1 ready
+    dyno scale adopt stubborn=0
+    wait_logged adopt/stubborn.1 ignoring
+    dyno scale adopt stubborn=1
+    agent_kill KILL
+    agent_again
+    told() { [ "$(exits | jq length)" = 1 ]; }
+    wait_for told
+    same "$(exits | jq -r '.[0].cause')" exit-timeout # R12: somebody watched the grace period
+    wait_up adopt/stubborn.1 # and wanted it is
 }
 
 @test "a limit that was lowered stops none that runs" {
