@@ -65,7 +65,7 @@ void dyno_free(struct dyno *d)
     agent_drop_tomb(a, d->tomb);
     fd_closep(&d->userns_fd);
     if (d->uid)
-        slots_put(&a->uids, d->uid);
+        ids_put(&a->ids, d->uid);
     if (d->port && !d->port_given)
         slots_put(&a->ports, d->port);
     attach_ended(d->attach, 1, NULL);

@@ -25,17 +25,26 @@ static char *spare_name(uid_t uid, char out[SPARE_NAME_MAX])
     return out;
 }
 
-void ids_done(struct ids *ids)
+static void drop_spare(struct ids *ids, uid_t uid)
 {
     char name[SPARE_NAME_MAX];
     struct err ignored = ERR_INIT; /* the next agent sweeps it */
 
+    (void)tree_remove(ids->scratch_dirfd, spare_name(uid, name), &ignored);
+}
+
+void ids_put(struct ids *ids, uid_t uid)
+{
+    drop_spare(ids, uid); /* there is one when no start of its came so far as to take it */
+    slots_put(ids->uids, uid);
+}
+
+void ids_done(struct ids *ids)
+{
     if (!ids->loop)
         return;
-    if (ids->spare_uid) {
-        (void)tree_remove(ids->scratch_dirfd, spare_name(ids->spare_uid, name), &ignored);
-        slots_put(ids->uids, ids->spare_uid);
-    }
+    if (ids->spare_uid)
+        ids_put(ids, ids->spare_uid);
     ids->spare_uid = 0;
     fd_closep(&ids->spare_fd);
     ids->refill = sd_event_source_disable_unref(ids->refill);
@@ -66,8 +75,9 @@ static int on_refill(sd_event_source *s, void *userdata)
     (void)s;
     if (ids->spare_uid || make(ids, &ids->spare_uid, &ids->spare_fd, &ignored) < 0)
         return 0;
-    (void)sandbox_scratch(ids->sandbox, ids->scratch_dirfd, spare_name(ids->spare_uid, name),
-                          ids->spare_uid, ids->spare_uid, &scratch, &ignored);
+    if (sandbox_scratch(ids->sandbox, ids->scratch_dirfd, spare_name(ids->spare_uid, name),
+                        ids->spare_uid, ids->spare_uid, &scratch, &ignored) < 0)
+        drop_spare(ids, ids->spare_uid); /* half of one would fail the start that takes it */
     return 0;
 }
 

@@ -24,8 +24,10 @@ struct ids {
 void ids_init(struct ids *ids, sd_event *loop, struct sandbox *sandbox, struct slots *uids,
               int scratch_dirfd);
 void ids_done(struct ids *ids);
-/* A uid of its own and its namespace, both the caller's: slots_put(), close(). -ENOSPC. */
+/* A uid of its own and its namespace, both the caller's: ids_put(), close(). -ENOSPC. */
 int ids_take(struct ids *ids, uid_t *ret_uid, int *ret_fd, struct err *e);
+/* Gives a uid back, with the scratch directory that was made ahead for it, if it is there. */
+void ids_put(struct ids *ids, uid_t uid);
 /* Makes the next one's at the next turn of the loop: for when a start is done. */
 void ids_refill(struct ids *ids);
 
