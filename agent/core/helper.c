@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -84,12 +85,15 @@ int helper_spawn(const struct helper *h, int *ret_sock, int *ret_pidfd, struct e
     return 0;
 }
 
-/* sd-event has reaped it; the source goes with this. */
-static int on_disposed(sd_event_source *s, const siginfo_t *info, void *userdata)
+/* The source, and the descriptor that it owns, go with this. */
+static int on_disposed(sd_event_source *s, int fd, uint32_t revents, void *userdata)
 {
-    (void)info;
+    siginfo_t info;
+
+    (void)revents;
     (void)userdata;
-    sd_event_source_unref(s);
+    (void)waitid(P_PIDFD, (id_t)fd, &info, WEXITED | WNOHANG); /* ECHILD: reaped already */
+    sd_event_source_disable_unref(s);
     return 0;
 }
 
@@ -98,9 +102,10 @@ void helper_dispose(sd_event *loop, int pidfd)
     sd_event_source *s = NULL;
 
     (void)pidfd_send_signal(pidfd, SIGKILL, NULL, 0); /* it may have ended already */
-    if (sd_event_add_child_pidfd(loop, &s, pidfd, WEXITED, on_disposed, NULL) < 0 ||
-        sd_event_source_set_child_pidfd_own(s, true) < 0)
-        close(pidfd); /* reaped already: nothing to wait for */
+    /* Not sd_event_add_child_pidfd(): where epoll takes no more (ENOMEM, ENOSPC) it aborts. */
+    if (sd_event_add_io(loop, &s, pidfd, EPOLLIN, on_disposed, NULL) < 0 ||
+        sd_event_source_set_io_fd_own(s, true) < 0)
+        close(pidfd); /* a zombie, until we go */
 }
 
 void helper_join(int pidfd)

@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -49,13 +50,16 @@ static void sweep(int dirfd)
             (void)tree_remove(dirfd, entry->d_name, &e); /* tried again at the next start */
 }
 
-static int on_child(sd_event_source *source, const siginfo_t *info, void *userdata)
+static int on_child(sd_event_source *source, int fd, uint32_t revents, void *userdata)
 {
     struct sweeper *s = userdata;
+    siginfo_t info;
 
     (void)source;
-    (void)info;
-    s->child = sd_event_source_unref(s->child);
+    (void)revents;
+    (void)waitid(P_PIDFD, (id_t)fd, &info,
+                 WEXITED | WNOHANG); /* it has ended: nothing to wait for */
+    s->child = sd_event_source_disable_unref(s->child);
     return 0;
 }
 
@@ -78,9 +82,10 @@ static void start(struct sweeper *s)
         log_warn("sweep: cannot start a process: %s; the next one will", strerror(errno));
         return;
     }
-    if (sd_event_add_child_pidfd(s->loop, &s->child, pidfd, WEXITED, on_child, s) < 0 ||
-        sd_event_source_set_child_pidfd_own(s->child, true) < 0)
-        fd_closep(&pidfd);
+    /* Not sd_event_add_child_pidfd(): where epoll takes no more (ENOMEM, ENOSPC) it aborts. */
+    if (sd_event_add_io(s->loop, &s->child, pidfd, EPOLLIN, on_child, s) < 0 ||
+        sd_event_source_set_io_fd_own(s->child, true) < 0)
+        fd_closep(&pidfd); /* nobody waits for it: a zombie, until we go */
 }
 
 static int on_soon(sd_event_source *source, uint64_t usec, void *userdata)
@@ -132,7 +137,7 @@ void sweeper_freep(struct sweeper **sp)
     if (pending && !s->child)
         start(s);
     if (s->child) { /* it goes on alone if it must; whoever inherits it reaps it */
-        struct pollfd p = {.fd = sd_event_source_get_child_pidfd(s->child), .events = POLLIN};
+        struct pollfd p = {.fd = sd_event_source_get_io_fd(s->child), .events = POLLIN};
         siginfo_t info;
 
         if (poll(&p, 1, JOIN_PATIENCE_MS) == 1)
