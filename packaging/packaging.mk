@@ -8,6 +8,7 @@ MANDIR   = $(DESTDIR)$(PREFIX)/share/man
 DOCDIR   = $(DESTDIR)$(PREFIX)/share/doc/dynod
 BASHCOMP = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 ZSHCOMP  = $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions
+FISHCOMP = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 CONFDIR  = $(DESTDIR)/etc/dynod
 # systemd reads these below /usr only, or below /etc and /usr/local/lib for some: with another
 # PREFIX they still have to be where it looks.
@@ -48,6 +49,7 @@ install: all
 	    install -m 0644 packaging/completion/dyno.bash $(BASHCOMP)/dyno)
 	$(if $(wildcard packaging/completion/_dyno),install -d $(ZSHCOMP) && \
 	    install -m 0644 packaging/completion/_dyno $(ZSHCOMP)/_dyno)
+	install -d $(FISHCOMP) && install -m 0644 packaging/completion/dyno.fish $(FISHCOMP)/dyno.fish
 	install -d $(UNITDIR) $(SYSUSERS) $(TMPFILES)
 	install -m 0644 systemd/dynod.service systemd/dynod.slice $(UNITDIR)
 	install -m 0644 systemd/dynod.sysusers $(SYSUSERS)/dynod.conf
@@ -58,7 +60,7 @@ uninstall:
 	rm -f $(BINDIR)/dyno $(SBINDIR)/dynod $(HELPERS:%=$(LIBDIR)/%)
 	rm -f $(addprefix $(MANDIR)/man1/,$(notdir $(MAN1)))
 	rm -f $(addprefix $(MANDIR)/man5/,$(notdir $(MAN5))) $(addprefix $(MANDIR)/man8/,$(notdir $(MAN8)))
-	rm -f $(BASHCOMP)/dyno $(ZSHCOMP)/_dyno
+	rm -f $(BASHCOMP)/dyno $(ZSHCOMP)/_dyno $(FISHCOMP)/dyno.fish
 	rm -f $(UNITDIR)/dynod.service $(UNITDIR)/dynod.slice $(SYSUSERS)/dynod.conf $(TMPFILES)/dynod.conf
 	rm -f $(CONFDIR)/dynod.conf.new
 	rm -rf $(DOCDIR)
