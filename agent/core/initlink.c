@@ -39,8 +39,9 @@ static int receive(int sock, struct packet *p)
                          .msg_controllen = sizeof(control.space)};
     ssize_t n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 
-    if (n < 0)
-        return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+    if (n < 0) /* no memory now is no word of dyno-init's: the packet is still there */
+        return errno == EAGAIN || errno == EINTR || errno == ENOMEM || errno == ENOBUFS ? 0
+                                                                                        : -errno;
     if (n == 0)
         return -EPIPE;
     p->fd = -1;

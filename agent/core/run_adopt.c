@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#define ADOPT_TRIES 3
 #define ADOPT_PATIENCE                                                                             \
     (10 * USEC_PER_SEC) /* for a child in the middle of its steps to become dyno-init */
 
@@ -236,21 +237,6 @@ static int on_dead(sd_event_source *s, uint64_t usec, void *userdata)
     return 0;
 }
 
-/* It took the connection and never answered: it will not come up. */
-static int on_silent(sd_event_source *s, uint64_t usec, void *userdata)
-{
-    struct run *r = userdata;
-    struct err e = ERR_INIT;
-
-    (void)s;
-    (void)usec;
-    log_warn("%s: no answer from dyno-init: killed", r->id);
-    if (r->cgroup && cgroup_kill(r->cgroup, &e) < 0)
-        log_warn("%s: %s", r->id, e.text);
-    initlink_freep(&r->link);
-    return on_dead(NULL, 0, r);
-}
-
 static int connect_init(struct run *r, struct err *e)
 {
     struct init_request hello = {.kind = INIT_HELLO};
@@ -274,6 +260,29 @@ static bool nobody_listens(int errnum)
 {
     return errnum == ECONNREFUSED || errnum == ENOENT || errnum == ENOTSOCK || errnum == EPIPE ||
            errnum == ECONNRESET;
+}
+
+/* It took the connection and never answered: it will not come up. */
+static int on_silent(sd_event_source *s, uint64_t usec, void *userdata)
+{
+    struct run *r = userdata;
+    struct err e = ERR_INIT;
+
+    (void)s;
+    (void)usec;
+    /* A connection that broke may have done so on our side. */
+    while (!r->link && r->adopt_tries++ < ADOPT_TRIES) {
+        if (connect_init(r, &e) == 0 && timer_set(r->env->loop, &r->timer, "run-adopt",
+                                                  clock_boot() + ADOPT_PATIENCE, on_silent, r) >= 0)
+            return 0;
+        if (nobody_listens(e.errnum))
+            return on_dead(NULL, 0, r);
+    }
+    log_warn("%s: no answer from dyno-init: killed", r->id);
+    if (r->cgroup && cgroup_kill(r->cgroup, &e) < 0)
+        log_warn("%s: %s", r->id, e.text);
+    initlink_freep(&r->link);
+    return on_dead(NULL, 0, r);
 }
 
 int run_adopt(struct run_env *env, const struct run_trace *trace, const struct dyno_name *name,

@@ -47,7 +47,7 @@ struct run {
     uint64_t started_boot, ended_boot;
     bool log_eof, released;
     uint64_t kill_pause; /* of run_kill(): 0: not killing */
-    unsigned cleanup_tries;
+    unsigned cleanup_tries, adopt_tries;
     uint32_t next_token;
     LIST_HEAD(, pending_exec) execs;
 };
