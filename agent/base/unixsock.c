@@ -93,7 +93,7 @@ ssize_t fd_send(int sock, const void *buf, size_t len, const int *fds, size_t n_
     if (n_fds > 0) {
         msg.msg_control = control.space;
         msg.msg_controllen = CMSG_SPACE(sizeof(int) * n_fds);
-        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+        struct cmsghdr *c = &control.header;
         c->cmsg_level = SOL_SOCKET;
         c->cmsg_type = SCM_RIGHTS;
         c->cmsg_len = CMSG_LEN(sizeof(int) * n_fds);
