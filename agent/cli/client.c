@@ -268,11 +268,13 @@ int client_feed(const char *socket, const char *path, struct feed **ret, struct 
 /* Cuts a line off the body; at the end of the stream the last one may lack its line end. */
 static bool cut_line(struct feed *s, const char **ret, size_t *ret_len)
 {
-    char *start = s->body.data ? s->body.data + s->used : NULL;
     size_t have = s->body.len - s->used;
-    char *end = have ? memchr(start, '\n', have) : NULL;
 
-    if (!end && !(s->http.state == HTTP_DONE && have))
+    if (have == 0)
+        return false;
+    char *start = s->body.data + s->used;
+    char *end = memchr(start, '\n', have);
+    if (!end && s->http.state != HTTP_DONE)
         return false;
     size_t len = end ? (size_t)(end - start) : have;
     s->used += len + (end ? 1 : 0);

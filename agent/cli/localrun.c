@@ -9,6 +9,7 @@
 #include "cli/foreman.h"
 #include "cli/text.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -420,6 +421,7 @@ int local_run(const struct cli *cli, const struct local_plan *plan, struct priva
         l->first[i] = l->n_dynos;
         l->n_dynos += plan->counts[i];
     }
+    assert(l->n_dynos > 0); /* an empty formation is refused where it is read */
     l->ended = calloc(l->n_dynos, sizeof(*l->ended));
     if (!l->ended)
         return err_set(e, ENOMEM, "run");

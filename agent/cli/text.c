@@ -26,8 +26,8 @@ char *text_duration(uint64_t usec, char out[TEXT_DURATION_MAX])
 char *text_memory(uint64_t bytes, char out[TEXT_MEMORY_MAX])
 {
     static const char units[] = "KMGTPE";
-    double value = (double)bytes;
-    int unit = -1;
+    double value = (double)bytes / 1024;
+    int unit = 0;
 
     if (bytes < 1024) {
         (void)snprintf(out, TEXT_MEMORY_MAX, "%u", (unsigned)bytes);
