@@ -4,6 +4,7 @@
 #include "base/scoped.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 /* dynod does not read: what is on record stays there, and the next one is told by "hello". */
@@ -25,29 +26,42 @@ void control_eof(struct logs *l, const char *inc)
     tell(l, json_pack("{s:{s:s}}", "eof", "inc", inc));
 }
 
+/* The dyno whose incarnation INC is, NAME's; made when this is its first pipe. */
+static int dyno_get(struct logs *l, const char *inc, const struct dyno_name *name,
+                    struct dyno **ret, struct err *e)
+{
+    struct dyno *d = logdyno_find(l, inc);
+    char text[DYNO_TEXT_MAX];
+    struct app *app = NULL;
+
+    if (d) {
+        *ret = d;
+        return 0;
+    }
+    int r = app_get(l, name->app, &app, e);
+    if (r == 0)
+        r = logdyno_new(l, inc, &d, e);
+    if (r != 0)
+        return r;
+    d->app = app;
+    app->forgotten = false;
+    (void)snprintf(d->name, sizeof(d->name), "%s", dyno_name_short(name, text));
+    *ret = d;
+    return 0;
+}
+
 static int on_open(struct logs *l, const json_t *j, struct frame *f, struct err *e)
 {
     const char *inc = json_str(j, "inc", "");
     scoped_fd pipe = frame_take_fd(f, 0);
     struct dyno_name name;
+    struct dyno *d = NULL;
 
     if (pipe < 0 || !inc_valid(inc) || dyno_name_parse(json_str(j, "dyno", ""), &name) < 0)
         return err_say(e, EBADMSG, "\"open\" without a pipe, a dyno or an ID");
-    struct dyno *d = logdyno_find(l, inc);
-    int r = 0;
-    if (!d) {
-        char text[DYNO_TEXT_MAX];
-        struct app *app;
-
-        r = app_get(l, name.app, &app, e);
-        if (r == 0)
-            r = logdyno_new(l, inc, &d, e);
-        if (r < 0)
-            return r;
-        d->app = app;
-        app->forgotten = false;
-        strcpy(d->name, dyno_name_short(&name, text));
-    }
+    int r = dyno_get(l, inc, &name, &d, e);
+    if (r != 0)
+        return r;
     if (d->forgotten)
         return err_say(e, ESTALE, "\"open\" of %s, whose end is recorded", inc);
     r = logdyno_open(d, TAKE_FD(pipe), e);

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -153,13 +154,13 @@ static int parse_app_and_dyno(const json_t *query, struct filter *ret, struct er
 {
     const char *app = json_str(query, "app", ""), *dyno = json_str(query, "dyno", "");
     struct dyno_name name;
-    char whole[DYNO_TEXT_MAX + 4] = "a/";
+    char whole[RECORD_DYNO_MAX + 4];
 
     if (app[0] && !app_name_valid(app))
         return err_say(e, EINVAL, "a query names no app");
     if (strlen(dyno) > RECORD_DYNO_MAX)
         return err_say(e, EINVAL, "a query names no dyno");
-    strcat(whole, dyno);
+    (void)snprintf(whole, sizeof(whole), "a/%s", dyno);
     if (dyno[0] && !type_name_valid(dyno, strlen(dyno)) && dyno_name_parse(whole, &name) < 0)
         return err_say(e, EINVAL, "a query names no dyno");
     memcpy(ret->app, app, strlen(app) + 1);

@@ -4,9 +4,10 @@
 
 #include "logs/logs.h"
 
-/* The last lines, at most N of them and HISTORY_BYTES_MAX, that FILTER lets pass, oldest first; of
- * several apps in the order of their times. The caller owns the array and a reference to each. */
-int history_find(const struct logs *l, const struct filter *filter, size_t n, struct msg ***ret,
+/* The last lines, at most MAX of them and HISTORY_BYTES_MAX, that FILTER lets pass, oldest first;
+ * of several apps in the order of their times. The caller owns the array and a reference to each.
+ */
+int history_find(const struct logs *l, const struct filter *filter, size_t max, struct msg ***ret,
                  size_t *ret_n, struct err *e);
 
 #endif

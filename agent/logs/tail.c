@@ -109,6 +109,7 @@ static int map_gen(const struct tail *t, uint64_t gen, int *ret_fd, const unsign
     char name[NAME_BYTES];
     struct stat st;
     void *data = NULL;
+    size_t len = 0;
     scoped_fd fd =
         openat(t->dirfd, tail_name(t, gen, name), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 
@@ -118,13 +119,15 @@ static int map_gen(const struct tail *t, uint64_t gen, int *ret_fd, const unsign
         return err_set(e, errno, "stat %s", name);
     if (!S_ISREG(st.st_mode))
         return err_say(e, EBADMSG, "%s is not a regular file", name);
-    if (st.st_size > 0)
-        data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    if (st.st_size > 0) {
+        len = (size_t)st.st_size;
+        data = mmap(NULL, len, PROT_READ, MAP_SHARED, fd, 0);
+    }
     if (data == MAP_FAILED)
         return err_set(e, errno, "map %s", name);
     *ret_fd = TAKE_FD(fd);
     *ret_data = data;
-    *ret_len = (size_t)st.st_size;
+    *ret_len = len;
     return 0;
 }
 
