@@ -85,6 +85,7 @@ int sandbox_userns(const struct sandbox *s, uid_t uid, gid_t gid, int *ret_fd, s
         return err_set(e, errno, "pipe");
     scoped_fd hold_read = hold[0], hold_write = hold[1];
     pid_t pid = clone_holder(s, &args, hold);
+    fd_closep(&hold_read); /* the child has its own */
     if (pid < 0)
         return err_set(e, errno, "make a user namespace");
     (void)snprintf(path, sizeof(path), "/proc/%d", pid);
