@@ -126,14 +126,12 @@ int slug_meta_types(const json_t *meta, struct procfile *ret, struct err *e)
         return err_say(e, EBADMSG, "the slug has no process types");
     if (warnings && !json_is_array(warnings))
         return err_say(e, EBADMSG, "the slug's warnings are not a list");
-    json_array_foreach(types, i, item)
-    {
+    json_array_foreach (types, i, item) {
         int r = take_type(&p, item, i, e);
         if (r < 0)
             return r;
     }
-    json_array_foreach(warnings, i, item)
-    {
+    json_array_foreach (warnings, i, item) {
         char safe[WARNING_TEXT_MAX];
         const char *text = json_string_value(item);
 

@@ -1,19 +1,20 @@
 /* logproto.h - what dynod and dynod-logs say to each other, in JSON frames on dynod-logs' fd 0 (a
- * socketpair). fd 3 is dynod-logs' own directory (owned by its uid, on tmpfs): there it keeps what must
- * outlive it. All times are CLOCK_REALTIME microseconds.
+ * socketpair). fd 3 is dynod-logs' own directory (owned by its uid, on tmpfs): there it keeps what
+ * must outlive it. All times are CLOCK_REALTIME microseconds.
  *
  *  dynod -> logs
  *    {"open": {"dyno": "APP/web.1", "inc": ID}}            descriptor [0]: the log pipe's read end.
  *        Read it to its end. An ID that is open already: the descriptor is closed, nothing changes.
- *    {"line": {"seq": N, "dyno": "APP/web.1", "t": T, "text": S}}  a line of the platform's own. SEQ only
- *        grows, across restarts of either side; one that is not above the last is dropped: a replay.
+ *    {"line": {"seq": N, "dyno": "APP/web.1", "t": T, "text": S}}  a line of the platform's own.
+ * SEQ only grows, across restarts of either side; one that is not above the last is dropped: a
+ * replay.
  *    {"query": {"app": S or absent, "dyno": "web.1" or absent, "n": N, "follow": B, "source": S or
  *               absent, "format": "text"|"json"}}
  *        descriptor [0]: where to write the answer; closed at its end. A reader that does not read
  *        never blocks the dynos: lines it misses are counted and told (L10).
  *    {"forget": {"app": S}}                                the app is gone: drop its tail
- *    {"forget_inc": {"inc": ID}}                           the dyno's end is recorded: drop its spool
- *  logs -> dynod
+ *    {"forget_inc": {"inc": ID}}                           the dyno's end is recorded: drop its
+ * spool logs -> dynod
  *    {"hello": {"seq": N}}     first: the highest SEQ that is on record
  *    {"ack": {"seq": N}}       everything up to SEQ is on record
  *    {"eof": {"inc": ID}}      that pipe was read to its end, and all of it is on record

@@ -38,8 +38,7 @@ static bool all_required_found(const json_t *list)
     const json_t *one;
     size_t i;
 
-    json_array_foreach(list, i, one)
-    {
+    json_array_foreach (list, i, one) {
         if (json_bool(one, "required", false) && !json_bool(one, "found", false))
             return false;
     }
@@ -53,8 +52,7 @@ static void print_list(const struct cli *cli, const json_t *list)
     const json_t *one;
     size_t i;
 
-    json_array_foreach(list, i, one)
-    {
+    json_array_foreach (list, i, one) {
         bool found = json_bool(one, "found", false), required = json_bool(one, "required", false);
 
         table_cell(&t,

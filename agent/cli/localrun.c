@@ -177,8 +177,7 @@ static void kill_all(struct local *l)
     l->deadline = clock_boot() + LOCAL_KILL_MS * USEC_PER_MSEC;
     if (client_call(l->socket, "GET", "/v1/dynos", NULL, &dynos, &e) < 0)
         return;
-    json_array_foreach(dynos, i, dyno)
-    {
+    json_array_foreach (dynos, i, dyno) {
         int64_t pid = json_int(dyno, "pid", 0);
 
         /* Of its namespace's first process, so that nothing of the dyno outlives it. */
@@ -262,8 +261,7 @@ static int look_at_dynos(struct local *l, struct err *e)
     l->look_again = false;
     if (r < 0)
         return r;
-    json_array_foreach(dynos, i, dyno)
-    {
+    json_array_foreach (dynos, i, dyno) {
         const json_t *last = json_object_get(dyno, "last_exit");
 
         if (state_lives(json_str(dyno, "state", "")))

@@ -112,7 +112,8 @@ void ps_table(const json_t *dynos, bool color, struct str *out)
     for (i = 0; i < sizeof(heads) / sizeof(heads[0]); i++)
         table_cell(&t, COLOR_DIM, "%s", heads[i]);
     table_end_row(&t);
-    json_array_foreach(dynos, i, dyno) ps_row(&t, dyno);
+    json_array_foreach (dynos, i, dyno)
+        ps_row(&t, dyno);
     table_render(&t, out, color);
     out->failed = out->failed || t.failed;
     table_done(&t);

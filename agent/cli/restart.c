@@ -16,8 +16,9 @@ static int print_names(const struct cli *cli, const json_t *answer, const char *
         return cli_print_json(answer);
     if (json_array_size(names) == 0)
         (void)printf("%s\n", none);
-    json_array_foreach(names, i, name) if (json_is_string(name))(void)
-        printf("%s %s\n", member, json_string_value(name));
+    json_array_foreach (names, i, name)
+        if (json_is_string(name))
+            (void)printf("%s %s\n", member, json_string_value(name));
     return cli_flush(EXIT_OK);
 }
 

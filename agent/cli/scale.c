@@ -27,8 +27,9 @@ static int print_formation(const struct cli *cli, const char *app, json_t *answe
     /* The whole formation, whether the agent wraps it or not. */
     json_t *formation = json_object_get(answer, "formation");
     (void)printf("%s:", app);
-    json_object_foreach(formation ? formation : answer, type, count) if (json_is_integer(count))(
-        void) printf(" %s=%lld", type, (long long)json_integer_value(count));
+    json_object_foreach (formation ? formation : answer, type, count)
+        if (json_is_integer(count))
+            (void)printf(" %s=%lld", type, (long long)json_integer_value(count));
     (void)printf("\n");
     return cli_flush(EXIT_OK);
 }

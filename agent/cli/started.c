@@ -13,7 +13,8 @@ static int64_t formation_total(const json_t *app)
     const char *type;
     int64_t total = 0;
 
-    json_object_foreach(formation, type, count) total += json_integer_value(count);
+    json_object_foreach (formation, type, count)
+        total += json_integer_value(count);
     return total;
 }
 
@@ -25,8 +26,7 @@ const char *started_missing(const json_t *app, const json_t *wanted)
 
     if (!json_bool(json_object_get(app, "release"), "resolved", true))
         return NULL;
-    json_object_foreach((json_t *)wanted, type, count)
-    {
+    json_object_foreach ((json_t *)wanted, type, count) {
         if (json_integer_value(count) > 0 && !json_object_get(formation, type))
             return type;
     }
@@ -46,8 +46,7 @@ enum started started_look(const json_t *app, const json_t *dynos, const json_t *
         return STARTED_PROBLEM;
     if (started_missing(app, wanted))
         return STARTED_NO_TYPE;
-    json_array_foreach(dynos, i, dyno)
-    {
+    json_array_foreach (dynos, i, dyno) {
         const char *state = json_str(dyno, "state", "");
 
         if (!strcmp(json_str(dyno, "type", ""), "run"))
@@ -75,8 +74,7 @@ void started_text(const json_t *dynos, enum started what, struct str *out)
 
     if (what == STARTED_OTHER)
         str_add(out, "another release took its place\n");
-    json_array_foreach(dynos, i, dyno)
-    {
+    json_array_foreach (dynos, i, dyno) {
         const char *app = json_str(dyno, "app", ""), *name = json_str(dyno, "dyno", "");
         int64_t port = json_int(dyno, "port", 0);
 

@@ -22,8 +22,7 @@ struct agent;
 sd_event *agent_loop(struct agent *a);
 const struct config *agent_config(const struct agent *a);
 
-/* --- Commands. *ret: what to answer, the caller's reference.
- * ---------------------------------------- */
+/* --- Commands. *ret: what to answer, the caller's reference. --- */
 
 /* SPEC: {"slug": URL, "digest": "sha256:HEX"?, "env": {..}?, "size": S?, "formation": {"web": 2}?,
  * "dir": PATH? (instead of slug), "types": [{"name","command"}]? (with dir: its Procfile as the CLI
@@ -39,8 +38,7 @@ int agent_stop(struct agent *a, const char *app, const char *dyno, json_t **ret,
 /* Stops everything of APP and forgets it. */
 int agent_forget(struct agent *a, const char *app, json_t **ret, struct err *e);
 
-/* --- Attached commands: exec into a dyno, one-off runs
- * -------------------------------------------------- */
+/* --- Attached commands: exec into a dyno, one-off runs --- */
 
 /* Who is attached. Callbacks come from the loop, never from inside the call that made them. */
 struct attach_ops {
@@ -68,8 +66,7 @@ int attach_signal(struct attach *at, int signo, struct err *e);
 /* The client is gone: the SIGHUP ladder starts (R16). No callback after this. NULL is fine. */
 void attach_detach(struct attach *at);
 
-/* --- Questions
- * -------------------------------------------------------------------------------------------- */
+/* --- Questions --- */
 
 json_t *agent_status(struct agent *a); /* version, pid, uptime, counts, health of helpers */
 json_t *agent_apps(struct agent *a);   /* [{"name","release":{..},"formation":{..}}] */

@@ -35,8 +35,7 @@ static int check_fields(const json_t *spec, const char *const *allowed, struct e
         (void)err_say(e, EINVAL, "the body must be a JSON object");
         return blame_operator(e);
     }
-    json_object_foreach((json_t *)(uintptr_t)spec, key, value)
-    {
+    json_object_foreach ((json_t *)(uintptr_t)spec, key, value) {
         size_t i = 0;
 
         (void)value;
@@ -62,8 +61,7 @@ static const struct app *find_app(struct agent *a, const char *app, struct err *
     return found;
 }
 
-/* --- Releases and formations
- * -------------------------------------------------------------------------------- */
+/* --- Releases and formations --- */
 
 /* The members of SPEC that the entry has under the same name. */
 static void copy_members(json_t *entry, const json_t *spec, const char *const *names)
@@ -183,9 +181,9 @@ static json_t *names_of(struct agent *a, const char *app, const char *dyno)
     char text[DYNO_TEXT_MAX];
     struct dyno *d;
 
-    TAILQ_FOREACH(d, &a->dynos, link)
-    if (!strcmp(d->name.app, app) && (!dyno || !strcmp(dyno_name_short(&d->name, text), dyno)))
-        (void)json_array_append_new(names, json_string(dyno_name_short(&d->name, text)));
+    TAILQ_FOREACH (d, &a->dynos, link)
+        if (!strcmp(d->name.app, app) && (!dyno || !strcmp(dyno_name_short(&d->name, text), dyno)))
+            (void)json_array_append_new(names, json_string(dyno_name_short(&d->name, text)));
     return names;
 }
 
@@ -254,8 +252,7 @@ int agent_forget(struct agent *a, const char *app, json_t **ret, struct err *e)
     return r;
 }
 
-/* --- Attached commands
- * ---------------------------------------------------------------------------------------- */
+/* --- Attached commands --- */
 
 static int check_argv(const json_t *spec, struct err *e)
 {
@@ -269,7 +266,8 @@ static int check_argv(const json_t *spec, struct err *e)
     }
     bool bad = argv ? json_array_size(argv) == 0 || json_array_size(argv) > 4000
                     : !json_is_string(command) || !*json_string_value(command);
-    json_array_foreach(argv, i, arg) bad = bad || !json_is_string(arg);
+    json_array_foreach (argv, i, arg)
+        bad = bad || !json_is_string(arg);
     if (bad) {
         (void)err_say(e, EINVAL,
                       argv ? "\"argv\" must be a list of 1 to 4000 strings"

@@ -64,8 +64,17 @@ struct dyno *agent_find_dyno(struct agent *a, const struct dyno_name *name);
 /* An event of KIND about a dyno or (DYNO NULL) the agent; FIELDS (taken, may be NULL) go into it.
  */
 void agent_event(struct agent *a, const char *kind, const struct dyno_name *dyno, json_t *fields);
+/* The run that has this id, of a dyno or ending; NULL. */
+struct run *agent_find_run(struct agent *a, const char *id);
 /* RUN (taken) has ended and cleans up without its dyno. */
 void agent_adopt_ending(struct agent *a, struct run *run);
+/* What is left of a run that is no dyno's any more; NULL: the next agent tries again. */
+struct run *agent_adopt_remains(struct agent *a, const struct run_trace *t);
+/* Frees them all; they go on, for the next agent. */
+void agent_endings_done(struct agent *a);
+/* Adopts what every trace in RUNTIME/run tells of, and sweeps what none does. Fails when we lack
+ * the means: to go on would be to start a second one of what may run. */
+int agent_adopt_all(struct agent *a, struct err *e);
 /* A trace (by its run's id, "": none) that no dyno wants to remember any more. */
 void agent_drop_tomb(struct agent *a, const char *id);
 /* Starts the sampling timer if it is not running. */

@@ -15,8 +15,8 @@ json_t *agent_status(struct agent *a)
     const struct ending *ending;
     int endings = 0;
 
-    LIST_FOREACH(ending, &a->endings, link)
-    endings++;
+    LIST_FOREACH (ending, &a->endings, link)
+        endings++;
     return json_pack("{s:s,s:i,s:I,s:b,s:i,s:i,s:i,s:{s:b,s:i},s:i,s:s}", "version", DYNOD_VERSION,
                      "pid", (int)getpid(), "uptime_ms",
                      (json_int_t)((clock_boot() - a->started_boot) / USEC_PER_MSEC), "rootless",
@@ -132,9 +132,9 @@ json_t *agent_dynos(struct agent *a, const char *app)
     json_t *list = json_array();
     struct dyno *d;
 
-    TAILQ_FOREACH(d, &a->dynos, link)
-    if (!app || !strcmp(d->name.app, app))
-        (void)json_array_append_new(list, dyno_json(d));
+    TAILQ_FOREACH (d, &a->dynos, link)
+        if (!app || !strcmp(d->name.app, app))
+            (void)json_array_append_new(list, dyno_json(d));
     return list;
 }
 
@@ -143,11 +143,11 @@ int agent_dyno(struct agent *a, const char *app, const char *dyno, json_t **ret,
     char name[DYNO_TEXT_MAX];
     struct dyno *d;
 
-    TAILQ_FOREACH(d, &a->dynos, link)
-    if (!strcmp(d->name.app, app) && !strcmp(dyno_name_short(&d->name, name), dyno)) {
-        *ret = dyno_json(d);
-        return *ret ? 0 : err_set(e, ENOMEM, "describe a dyno");
-    }
+    TAILQ_FOREACH (d, &a->dynos, link)
+        if (!strcmp(d->name.app, app) && !strcmp(dyno_name_short(&d->name, name), dyno)) {
+            *ret = dyno_json(d);
+            return *ret ? 0 : err_set(e, ENOMEM, "describe a dyno");
+        }
     (void)err_say(e, ENOENT, "no dyno '%s' of '%s' here: see `dyno ps`", dyno, app);
     return err_blame(e, FAULT_OPERATOR);
 }

@@ -90,8 +90,7 @@ static struct census take_census(const struct api *api, uid_t uid)
     struct census n = {0};
     struct client *c;
 
-    TAILQ_FOREACH(c, &api->clients, link)
-    {
+    TAILQ_FOREACH (c, &api->clients, link) {
         if (c->verdict != CLIENT_SERVED) {
             n.refused++;
             if (!n.idle_refused)

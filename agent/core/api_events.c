@@ -155,8 +155,9 @@ static int past_events(const struct request *rq, struct str *ret, struct err *e)
     scoped(json_freep) json_t *events = agent_events(rq->client->api->agent, p->after, (size_t)n);
     if (!events)
         return err_set(e, ENOMEM, "list events");
-    json_array_foreach(events, i, event) if (json_line(ret, event) <
-                                             0) return err_set(e, ENOMEM, "list events");
+    json_array_foreach (events, i, event)
+        if (json_line(ret, event) < 0)
+            return err_set(e, ENOMEM, "list events");
     return 0;
 }
 

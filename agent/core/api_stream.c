@@ -97,8 +97,7 @@ void stream_end_all(struct api *api)
 {
     struct stream *s;
 
-    TAILQ_FOREACH(s, &api->streams, link)
-    {
+    TAILQ_FOREACH (s, &api->streams, link) {
         s->gone = true;
         stream_wake(s);
     }

@@ -68,9 +68,9 @@ struct attach *attach_find_exec(const struct run *run, uint32_t token)
 {
     struct attach *at;
 
-    LIST_FOREACH(at, &execs, link)
-    if (at->run == run && at->token == token)
-        return at;
+    LIST_FOREACH (at, &execs, link)
+        if (at->run == run && at->token == token)
+            return at;
     return NULL;
 }
 

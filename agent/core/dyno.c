@@ -21,8 +21,7 @@
 #define R15_LINE         "Error R15 (Memory quota vastly exceeded)"
 #define THOROUGH_EVERY   8 /* of the polls: look at listeners on any address */
 
-/* --- Making and freeing
- * ----------------------------------------------------------------------------------- */
+/* --- Making and freeing --- */
 
 int dyno_make(struct agent *a, const struct want *want, struct dyno **ret, struct err *e)
 {
@@ -80,8 +79,7 @@ bool dyno_running(const struct dyno *d)
     return d->run != NULL;
 }
 
-/* --- Telling
- * ---------------------------------------------------------------------------------------------- */
+/* --- Telling --- */
 
 #define dyno_line(d, ...)                                                                          \
     do {                                                                                           \
@@ -108,8 +106,7 @@ static void tell_state(struct dyno *d, enum dyno_state from, enum dyno_state to)
                   b);
 }
 
-/* --- Deadlines and readiness
- * ------------------------------------------------------------------------------ */
+/* --- Deadlines and readiness --- */
 
 static int on_deadline(sd_event_source *s, uint64_t usec, void *userdata)
 {
@@ -164,8 +161,7 @@ static int on_poll(sd_event_source *s, uint64_t usec, void *userdata)
     return 0;
 }
 
-/* --- The end
- * ---------------------------------------------------------------------------------------------- */
+/* --- The end --- */
 
 static void gather_facts(struct dyno *d, struct end_facts *ret)
 {
@@ -298,8 +294,7 @@ static void oneoff_over(struct dyno *d)
     dyno_free(d);
 }
 
-/* --- Actions
- * ---------------------------------------------------------------------------------------------- */
+/* --- Actions --- */
 
 static void act_crash(struct dyno *d, enum dyno_state from)
 {
@@ -508,8 +503,7 @@ void dyno_event(struct dyno *d, enum dyno_event event)
     }
 }
 
-/* --- What its run says
- * ------------------------------------------------------------------------------------ */
+/* --- What its run says --- */
 
 static void run_has_started(void *owner, struct run *r, struct run_attach_fds *fds)
 {

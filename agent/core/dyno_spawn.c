@@ -41,8 +41,7 @@ static void start_done(struct start *s)
     json_decref(s->record);
 }
 
-/* --- What is wanted
- * --------------------------------------------------------------------------------------- */
+/* --- What is wanted --- */
 
 static int find_wanted(const struct dyno *d, struct start *s, struct err *e)
 {
@@ -138,8 +137,7 @@ static int choose_command(struct dyno *d, struct start *s, struct err *e)
     return r == 0 && !d->command ? err_set(e, ENOMEM, "make the command") : r;
 }
 
-/* --- What only this instance can give
- * ---------------------------------------------------------------------- */
+/* --- What only this instance can give --- */
 
 static int choose_port(struct dyno *d, const struct start *s, struct err *e)
 {
@@ -278,8 +276,7 @@ int dyno_spawn(struct dyno *d, struct err *e)
     return r;
 }
 
-/* --- Adoption
- * --------------------------------------------------------------------------------------------- */
+/* --- Adoption --- */
 
 static int name_from_record(const json_t *record, struct dyno_name *ret, struct err *e)
 {

@@ -72,12 +72,11 @@ int environ_make(const struct environ_facts *facts, const json_t *extra, char **
         r |= json_object_update(vars, (json_t *)(uintptr_t)extra);
     r |= put_fixed(vars, facts);
     char **env = calloc(json_object_size(vars) + 1, sizeof(*env));
-    json_object_foreach(vars, name, value) if (env && asprintf(&env[n++], "%s=%s", name,
-                                                               json_string_value(value)) < 0)
-    {
-        env[--n] = NULL;
-        r = -1;
-    }
+    json_object_foreach (vars, name, value)
+        if (env && asprintf(&env[n++], "%s=%s", name, json_string_value(value)) < 0) {
+            env[--n] = NULL;
+            r = -1;
+        }
     json_decref(vars);
     if (r != 0 || !env) {
         environ_free(env);

@@ -129,8 +129,8 @@ void events_freep(struct events **evp)
 
     if (!ev)
         return;
-    LIST_FOREACH(w, &ev->watches, link)
-    w->gone = true;
+    LIST_FOREACH (w, &ev->watches, link)
+        w->gone = true;
     sweep_watches(ev);
     for (size_t i = 0; i < EVENTS_KEPT; i++)
         json_decref(ev->kept[i]);
@@ -176,9 +176,9 @@ void events_emit(struct events *ev, json_t *event)
     keep(ev, id, event);
     json_incref(event); /* a watcher may emit, and push this one out of the ring */
     ev->walking++;
-    LIST_FOREACH(w, &ev->watches, link)
-    if (!w->gone)
-        w->fn(w->userdata, event);
+    LIST_FOREACH (w, &ev->watches, link)
+        if (!w->gone)
+            w->fn(w->userdata, event);
     if (--ev->walking == 0)
         sweep_watches(ev);
     json_decref(event);

@@ -274,9 +274,9 @@ static int on_start(sd_event_source *s, void *userdata)
     struct job *j;
 
     sd_event_source_unref(s);
-    TAILQ_FOREACH(j, &f->jobs, link)
-    if (!j->running && f->running < f->config->fetch_jobs)
-        break;
+    TAILQ_FOREACH (j, &f->jobs, link)
+        if (!j->running && f->running < f->config->fetch_jobs)
+            break;
     if (!j)
         return 0;
     j->running = true;
@@ -339,10 +339,10 @@ static struct job *job_find(struct fetcher *f, const char *url, const struct dig
 {
     struct job *j;
 
-    TAILQ_FOREACH(j, &f->jobs, link)
-    if (digest ? j->has_digest && digest_equal(&j->digest, digest)
-               : !j->has_digest && !strcmp(j->url, url))
-        return j;
+    TAILQ_FOREACH (j, &f->jobs, link)
+        if (digest ? j->has_digest && digest_equal(&j->digest, digest)
+                   : !j->has_digest && !strcmp(j->url, url))
+            return j;
     return NULL;
 }
 

@@ -70,8 +70,7 @@ static int write_model(const struct model *model, int fd, off_t *ret_size, struc
     if (!entries)
         return err_set(e, ENOMEM, "write the journal");
     int r = write_header(&text, e);
-    json_array_foreach(entries, i, entry)
-    {
+    json_array_foreach (entries, i, entry) {
         if (r == 0)
             r = line_encode(entry, &text, e);
         if (r == 0 && text.len >= WRITE_CHUNK)

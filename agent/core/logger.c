@@ -133,8 +133,8 @@ static void on_hello(struct logger *lg, uint64_t seq)
     if (seq > lg->last_seq)
         lg->last_seq = seq;
     ack(lg, seq);
-    TAILQ_FOREACH(u, &lg->unacked, link)
-    send_frame(lg, u->frame, NULL, 0);
+    TAILQ_FOREACH (u, &lg->unacked, link)
+        send_frame(lg, u->frame, NULL, 0);
     lg->ops->restarted(lg->userdata);
 }
 

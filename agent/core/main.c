@@ -89,8 +89,7 @@ static int parse_options(int argc, char **argv, struct options *o)
     return -1;
 }
 
-/* --- Configuration
- * ------------------------------------------------------------------------------------------ */
+/* --- Configuration --- */
 
 /* The helpers lie beside dynod itself, or in ../lib/dynod when it is installed. */
 static void find_programs(char out[256])
@@ -136,8 +135,7 @@ static int read_config(const struct options *o, bool rootless, struct config *c,
     return r == 0 ? config_check(c, e) : r;
 }
 
-/* --- The parts
- * ---------------------------------------------------------------------------------------------- */
+/* --- The parts --- */
 
 /* Two agents on one state would start everything twice. Held for the process's life. */
 static int lock_state(const struct config *c, int *ret_fd, struct err *e)

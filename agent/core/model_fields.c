@@ -92,8 +92,7 @@ int fields_check(const char *what, const json_t *obj, const struct field *fields
     int r;
 
     /* The macro wants a pointer it could write through; nothing is written. */
-    json_object_foreach((json_t *)obj, key, value)
-    {
+    json_object_foreach ((json_t *)obj, key, value) {
         r = field_check(what, key, value, fields, e);
         if (r < 0)
             return r;
@@ -184,8 +183,7 @@ int field_env(const char *op, const json_t *obj, json_t **ret, struct err *e)
     json_t *value;
     int r;
 
-    json_object_foreach((json_t *)env, name, value)
-    {
+    json_object_foreach ((json_t *)env, name, value) {
         r = env_check_one(op, name, value, &total, e);
         if (r < 0)
             return r;
@@ -324,8 +322,7 @@ int field_counts(const char *op, const char *key, const json_t *counts, uint64_t
     json_t *value;
     int r;
 
-    json_object_foreach((json_t *)counts, name, value)
-    {
+    json_object_foreach ((json_t *)counts, name, value) {
         r = check_type_name(op, name, e);
         if (r < 0)
             return r;

@@ -24,8 +24,7 @@ static int op_scale(struct op *o, struct err *e)
     if (r < 0)
         return r;
     o->app->stopped = false;
-    json_object_foreach((json_t *)formation, name, value)
-    {
+    json_object_foreach ((json_t *)formation, name, value) {
         app_unmark_type(o->app, name);
     }
     app_prune(o->app);

@@ -81,8 +81,7 @@ int op_set_counts(struct op *o, const json_t *counts, struct err *e)
 
     if (r < 0)
         return r;
-    json_object_foreach((json_t *)counts, name, value)
-    {
+    json_object_foreach ((json_t *)counts, name, value) {
         r = need_type(o, name, &t, e);
         if (r < 0)
             return r;
@@ -100,8 +99,7 @@ static int set_ports(struct op *o, const json_t *ports, struct err *e)
 
     if (r < 0)
         return r;
-    json_object_foreach((json_t *)ports, name, value)
-    {
+    json_object_foreach ((json_t *)ports, name, value) {
         r = need_type(o, name, &t, e);
         if (r < 0)
             return r;

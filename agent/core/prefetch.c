@@ -25,9 +25,9 @@ static struct prefetch *find(const struct agent *a, const char *app)
 {
     struct prefetch *p;
 
-    LIST_FOREACH(p, &a->prefetches, link)
-    if (!strcmp(p->app, app))
-        return p;
+    LIST_FOREACH (p, &a->prefetches, link)
+        if (!strcmp(p->app, app))
+            return p;
     return NULL;
 }
 

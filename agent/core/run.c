@@ -229,8 +229,7 @@ int run_start(struct run_env *env, const struct run_spec *spec, const struct run
     return 0;
 }
 
-/* --- Questions
- * -------------------------------------------------------------------------------------------- */
+/* --- Questions --- */
 
 const char *run_id(const struct run *r)
 {

@@ -116,8 +116,7 @@ int run_exec(struct run *r, char *const *argv, char *const *env, bool tty, uint1
              uint16_t cols, uint32_t *ret_token, struct err *e);
 void run_exec_signal(struct run *r, uint32_t token, int signo);
 
-/* --- Adoption: run_adopt.c
- * ------------------------------------------------------------------------------ */
+/* --- Adoption: run_adopt.c --- */
 
 /* What one directory of RUNTIME/run says. */
 struct run_trace {

@@ -220,8 +220,7 @@ void run_sweep(struct run_env *env, const struct run_trace *traces, size_t n)
     sweep_scratch(env, traces, n);
 }
 
-/* --- Adoption
- * --------------------------------------------------------------------------------------------- */
+/* --- Adoption --- */
 
 /* Nobody listens: it ended, or it never got so far. */
 static int on_dead(sd_event_source *s, uint64_t usec, void *userdata)

@@ -13,9 +13,9 @@ static struct pending_exec *find(struct run *r, uint32_t token)
 {
     struct pending_exec *p;
 
-    LIST_FOREACH(p, &r->execs, link)
-    if (p->token == token)
-        return p;
+    LIST_FOREACH (p, &r->execs, link)
+        if (p->token == token)
+            return p;
     return NULL;
 }
 

@@ -32,8 +32,7 @@ void run_request(struct run *r, uint32_t kind, int signo)
         (void)initlink_send(r->link, &request, NULL, 0); /* a dead dyno-init shows at its pidfd */
 }
 
-/* --- The end
- * ---------------------------------------------------------------------------------------------- */
+/* --- The end --- */
 
 bool run_read_exit(struct run *r)
 {
@@ -159,8 +158,7 @@ void run_reopen_log(struct run *r)
         run_log_eof(r); /* both who held the pipe are dead: nothing is left to read */
 }
 
-/* --- The process
- * ------------------------------------------------------------------------------------------ */
+/* --- The process --- */
 
 /* What the child's steps said. True: there is nothing more to hear. */
 static bool read_report(struct run *r)
@@ -243,8 +241,7 @@ void run_watch_oom(struct run *r)
         log_warn("%s: OOM kills are not watched: no memory", r->id);
 }
 
-/* --- dyno-init's words
- * ------------------------------------------------------------------------------------ */
+/* --- dyno-init's words --- */
 
 static void on_started(struct run *r, const struct init_event *event, int fd)
 {
@@ -341,8 +338,7 @@ int run_watch_link(struct run *r, int sock, struct err *e)
     return initlink_new(r->env->loop, sock, &ops, r, &r->link, e);
 }
 
-/* --- Signals
- * ---------------------------------------------------------------------------------------------- */
+/* --- Signals --- */
 
 void run_stop(struct run *r, int signo)
 {

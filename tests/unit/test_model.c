@@ -897,8 +897,7 @@ static void compaction_makes_the_same_model(void **state)
         json_t *entry = random_entry(m), *entries = model_entries(m), *one;
         size_t i;
 
-        json_array_foreach(entries, i, one)
-        {
+        json_array_foreach (entries, i, one) {
             if (model_apply(again, one, NULL, &e) < 0)
                 fail_msg("%s", e.text);
         }

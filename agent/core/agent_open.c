@@ -1,0 +1,261 @@
+/* agent_open.c - the agent's birth, part by part, and its death. */
+#include "core/agent_open.h"
+
+#include "base/clock.h"
+#include "base/fdio.h"
+#include "base/log.h"
+#include "base/scoped.h"
+#include "core/dyno.h"
+#include "core/prefetch.h"
+#include "core/ready.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define UID_LOGS  0  /* of the uid range: who the helpers become */
+#define UID_FETCH 1  /* and who owns slugs, and who every dyno is inside */
+#define UID_DYNOS 16 /* the first dyno's */
+
+static void on_log_eof(void *userdata, const char *inc)
+{
+    struct run *r = agent_find_run(userdata, inc);
+
+    if (r)
+        run_log_eof(r);
+}
+
+static void on_logs_restarted(void *userdata)
+{
+    struct agent *a = userdata;
+    struct dyno *d;
+    struct ending *ending, *next;
+
+    TAILQ_FOREACH (d, &a->dynos, link)
+        if (d->run)
+            run_reopen_log(d->run);
+    for (ending = LIST_FIRST(&a->endings); ending; ending = next) { /* it may be gone with this */
+        next = LIST_NEXT(ending, link);
+        run_reopen_log(ending->run);
+    }
+}
+
+/* PATH/NAME, made with MODE for OWNER, who may be somebody else than us; *ret_fd: O_RDONLY
+ * directory. */
+static int open_dir(const char *path, const char *name, mode_t mode, uid_t owner, int *ret_fd,
+                    struct err *e)
+{
+    char full[512];
+    struct stat st;
+
+    (void)snprintf(full, sizeof(full), "%s%s%s", path, name[0] ? "/" : "", name);
+    int r = dir_make_all(full, mode, e);
+    if (r < 0)
+        return r;
+    *ret_fd = open(full, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (*ret_fd < 0 || fstat(*ret_fd, &st) < 0)
+        return err_set(e, errno, "open the directory %s", full);
+    if (st.st_uid != owner && st.st_uid != geteuid())
+        return err_say(e, EPERM, "the directory %s belongs to somebody else (uid %u)", full,
+                       (unsigned)st.st_uid);
+    if (fchmod(*ret_fd, mode) < 0 || (st.st_uid != owner && fchown(*ret_fd, owner, owner) < 0))
+        return err_set(e, errno, "set the owner and mode of %s", full);
+    return 0;
+}
+
+/* ext4 searches long for a free inode where many have just been deleted, as in one directory of
+ * short-lived trees. Marked as a top directory, it spreads its subdirectories over the disk. Other
+ * filesystems refuse, and need it as little. chattr(1), T */
+static void spread_subdirectories(int fd)
+{
+    int flags = 0;
+
+    if (ioctl(fd, FS_IOC_GETFLAGS, &flags) < 0 || (flags & FS_TOPDIR_FL))
+        return;
+    flags |= FS_TOPDIR_FL;
+    (void)ioctl(fd, FS_IOC_SETFLAGS, &flags);
+}
+
+static int open_dirs(struct agent *a, struct err *e)
+{
+    const struct config *c = &a->config;
+    uid_t self = geteuid(), logs = a->rootless ? self : c->uid_first + UID_LOGS;
+    scoped_fd runtime = -1;
+    int r = open_dir(c->runtime_dir, "", 0755, self, &runtime, e);
+
+    if (r == 0)
+        r = open_dir(c->runtime_dir, "run", 0700, self, &a->env.run_dirfd, e);
+    if (r == 0)
+        r = open_dir(c->runtime_dir, "logs", 0700, logs, &a->logs_dirfd, e);
+    if (r == 0)
+        r = open_dir(c->state_dir, "", 0711, self, &a->state_dirfd, e);
+    if (r == 0)
+        r = open_dir(c->state_dir, "scratch", 0711, self, &a->env.scratch_dirfd, e);
+    if (r == 0)
+        spread_subdirectories(a->env.scratch_dirfd);
+    return r;
+}
+
+/* FNV-1a: the same state directory has the same cgroups after a restart. */
+static uint32_t text_hash(const char *text)
+{
+    uint32_t hash = 2166136261u;
+
+    for (; *text; text++)
+        hash = (hash ^ (unsigned char)*text) * 16777619u;
+    return hash;
+}
+
+static int open_sandbox(struct agent *a, struct err *e)
+{
+    const struct config *c = &a->config;
+    char init[512];
+
+    (void)snprintf(init, sizeof(init), "%s/dyno-init", c->program_dir);
+    struct sandbox_config sc = {.stack = c->stack,
+                                .runtime_dir = c->runtime_dir,
+                                .init_path = init,
+                                .rootless = a->rootless,
+                                .slug_owner = a->slug_owner};
+    char parent[sizeof(c->cgroup_parent) + 32];
+    (void)snprintf(parent, sizeof(parent), "%s", c->cgroup_parent);
+    if (!strcmp(parent, "auto") && strcmp(c->state_dir, "/var/lib/dynod") != 0)
+        (void)snprintf(parent, sizeof(parent), "auto/dynod-%08x", text_hash(c->state_dir));
+    int r = cgroup_tree_open(parent, !a->rootless, &a->cgroups, e);
+    if (r == 0)
+        r = sandbox_open(&sc, &a->sandbox, e);
+    return r;
+}
+
+static int open_state(struct agent *a, struct err *e)
+{
+    char path[512];
+    scoped_free char *notice = NULL;
+    int r = model_new(&a->model, e);
+
+    if (r == 0)
+        r = journal_open(a->state_dirfd, "journal", a->model, &a->journal, &notice, e);
+    if (notice)
+        log_warn("%s", notice);
+    a->forgetful = notice != NULL;
+    if (r == 0)
+        r = events_open(a->state_dirfd, &a->events, e);
+    (void)snprintf(path, sizeof(path), "%s/cache", a->config.state_dir);
+    if (r == 0)
+        r = cache_open(path, a->slug_owner, &a->cache, e);
+    (void)snprintf(path, sizeof(path), "%s/trash", a->config.state_dir);
+    if (r == 0)
+        r = sweeper_open(a->loop, path, &a->sweeper, e);
+    return r;
+}
+
+static int open_helpers(struct agent *a, struct err *e)
+{
+    static const struct logger_ops logger_ops = {.eof = on_log_eof, .restarted = on_logs_restarted};
+    uid_t first = a->config.uid_first, none = (uid_t)-1;
+    int r = logger_open(a->loop, &a->config, a->logs_dirfd, a->rootless ? none : first + UID_LOGS,
+                        &logger_ops, a, &a->logger, e);
+
+    if (r == 0)
+        r = fetcher_new(a->loop, &a->config, a->cache, a->rootless ? none : first + UID_FETCH,
+                        &a->fetcher, e);
+    if (r == 0)
+        r = ready_open(&a->diag_fd, e);
+    if (r == 0)
+        r = slots_init(&a->uids, first + UID_DYNOS, a->config.uid_last, e);
+    if (r == 0)
+        ids_init(&a->ids, a->loop, a->sandbox, &a->uids, a->env.scratch_dirfd);
+    if (r == 0)
+        r = slots_init(&a->ports, a->config.port_first, a->config.port_last, e);
+    return r;
+}
+
+int agent_open(sd_event *loop, const struct config *config, bool rootless, struct agent **ret,
+               struct err *e)
+{
+    scoped(agent_freep) struct agent *a = calloc(1, sizeof(*a));
+
+    if (!a)
+        return err_set(e, ENOMEM, "make the agent");
+    a->loop = loop;
+    a->config = *config;
+    a->rootless = rootless;
+    a->started_boot = clock_boot();
+    a->started_real = clock_real();
+    a->slug_owner = rootless ? getuid() : config->uid_first + UID_FETCH;
+    a->state_dirfd = a->logs_dirfd = a->diag_fd = -1;
+    a->env.run_dirfd = a->env.scratch_dirfd = -1;
+    TAILQ_INIT(&a->dynos);
+    int r = open_dirs(a, e);
+    if (r == 0)
+        r = open_sandbox(a, e);
+    if (r == 0)
+        r = open_state(a, e);
+    if (r == 0)
+        r = open_helpers(a, e);
+    if (r < 0)
+        return r;
+    a->env.loop = loop;
+    a->env.sandbox = a->sandbox;
+    a->env.cgroups = a->cgroups;
+    a->env.logger = a->logger;
+    a->env.sweeper = a->sweeper;
+    a->env.rootless = rootless;
+    (void)snprintf(a->env.runtime_dir, sizeof(a->env.runtime_dir), "%s", config->runtime_dir);
+    r = agent_adopt_all(a, e);
+    if (r < 0)
+        return r;
+    agent_event(a, "agent", NULL,
+                json_pack("{s:s,s:s}", "text", "started", "version", DYNOD_VERSION));
+    agent_sample_soon(a);
+    agent_reconcile_soon(a);
+    *ret = TAKE_PTR(a);
+    return 0;
+}
+
+void agent_freep(struct agent **ap)
+{
+    struct agent *a = *ap;
+    struct dyno *d;
+    struct err ignored = ERR_INIT;
+
+    if (!a)
+        return;
+    bool empty = TAILQ_EMPTY(&a->dynos) && LIST_EMPTY(&a->endings);
+    while ((d = TAILQ_FIRST(&a->dynos))) {
+        d->tomb[0] = '\0'; /* the next agent's */
+        dyno_free(d);
+    }
+    agent_endings_done(a);
+    prefetch_done(a);
+    ids_done(&a->ids);
+    fetcher_freep(&a->fetcher);
+    logger_freep(&a->logger);
+    sweeper_freep(&a->sweeper);
+    events_freep(&a->events);
+    journal_freep(&a->journal);
+    model_freep(&a->model);
+    cache_freep(&a->cache);
+    sandbox_freep(&a->sandbox);
+    if (a->cgroups && empty)
+        (void)cgroup_tree_remove(a->cgroups, &ignored); /* harmless when it stays */
+    cgroup_tree_freep(&a->cgroups);
+    slots_done(&a->uids);
+    slots_done(&a->ports);
+    sd_event_source_disable_unref(a->reconcile_soon);
+    sd_event_source_disable_unref(a->sample);
+    sd_event_source_disable_unref(a->drained);
+    fd_closep(&a->diag_fd);
+    fd_closep(&a->env.run_dirfd);
+    fd_closep(&a->env.scratch_dirfd);
+    fd_closep(&a->logs_dirfd);
+    fd_closep(&a->state_dirfd);
+    free(a);
+    *ap = NULL;
+}
