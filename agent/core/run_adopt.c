@@ -236,7 +236,7 @@ static int on_dead(sd_event_source *s, uint64_t usec, void *userdata)
     return 0;
 }
 
-static int connect_init(struct run *r, struct err *e)
+int run_connect_init(struct run *r, struct err *e)
 {
     struct init_request hello = {.kind = INIT_HELLO};
     char path[512];
@@ -271,8 +271,9 @@ static int on_silent(sd_event_source *s, uint64_t usec, void *userdata)
     (void)usec;
     /* A connection that broke may have done so on our side. */
     while (!r->link && r->adopt_tries++ < ADOPT_TRIES) {
-        if (connect_init(r, &e) == 0 && timer_set(r->env->loop, &r->timer, "run-adopt",
-                                                  clock_boot() + ADOPT_PATIENCE, on_silent, r) >= 0)
+        if (run_connect_init(r, &e) == 0 &&
+            timer_set(r->env->loop, &r->timer, "run-adopt", clock_boot() + ADOPT_PATIENCE,
+                      on_silent, r) >= 0)
             return 0;
         if (nobody_listens(e.errnum))
             return on_dead(NULL, 0, r);
@@ -304,7 +305,7 @@ int run_adopt(struct run_env *env, const struct run_trace *trace, const struct d
         r->cgroup = NULL; /* it died before it was made, or after it was removed */
     run_watch_oom(r);
     why = (struct err)ERR_INIT;
-    bool alive = connect_init(r, &why) == 0;
+    bool alive = run_connect_init(r, &why) == 0;
     if (!alive && !nobody_listens(why.errnum))
         rc = err_wrap(&why, "adopt %s", trace->id);
     else if ((rc = timer_set(env->loop, &r->timer, "run-adopt",

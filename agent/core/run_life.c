@@ -20,6 +20,7 @@
 #define KILL_PAUSE_MAX   (10 * USEC_PER_SEC)
 #define LOG_EOF_PATIENCE (60 * USEC_PER_SEC) /* for dynod-logs to read what the pipe holds */
 #define CLEANUP_PAUSE    (2 * USEC_PER_MSEC) /* a dying process still counts in its cgroup */
+#define RELINKS_MAX      100                 /* of one run's connections that broke */
 #define CLEANUP_TRIES    1000
 
 static void run_finish(struct run *r);
@@ -325,8 +326,12 @@ static void on_init_event(void *userdata, const struct init_event *event, pid_t 
 static void on_init_close(void *userdata)
 {
     struct run *r = userdata;
+    struct err ignored = ERR_INIT;
 
-    initlink_freep(&r->link);      /* its pidfd tells the rest */
+    initlink_freep(&r->link);
+    /* Dead, its pidfd tells the rest; alive, the connection broke on our side. */
+    if (!r->ended && r->pidfd >= 0 && r->relinks++ < RELINKS_MAX)
+        (void)run_connect_init(r, &ignored);
     if (r->pidfd < 0 && !r->ended) /* in the middle of an adoption: do not wait for the answer */
         (void)timer_set(r->env->loop, &r->timer, "run-adopt", 0, NULL, NULL);
 }

@@ -47,7 +47,7 @@ struct run {
     uint64_t started_boot, ended_boot;
     bool log_eof, released;
     uint64_t kill_pause; /* of run_kill(): 0: not killing */
-    unsigned cleanup_tries, adopt_tries;
+    unsigned cleanup_tries, adopt_tries, relinks;
     uint32_t next_token;
     LIST_HEAD(, pending_exec) execs;
 };
@@ -58,6 +58,8 @@ int run_new(struct run_env *env, const char *id, const struct dyno_name *name,
 int run_watch_link(struct run *r, int sock, struct err *e);
 int run_watch_process(struct run *r, struct err *e);
 void run_watch_oom(struct run *r);
+/* Connects to the dyno-init that listens for R and says INIT_HELLO. -ECONNREFUSED: it is dead. */
+int run_connect_init(struct run *r, struct err *e);
 /* Sends a request without descriptors. */
 void run_request(struct run *r, uint32_t kind, int signo);
 /* Every process is gone, as far as it will ever be known; tells the owner once. */

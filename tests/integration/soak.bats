@@ -1,0 +1,9 @@
+#!/usr/bin/env bats
+# soak.bats - a short soak: dynod and its helpers are killed again and again while dynos start, stop, crash and are
+# scaled. `make soak CYCLES=1000` is the long one.
+
+load helpers
+
+@test "fifty kills under churn: no dyno lost, none twice, no exit and no line missing" {
+    timeout 110 "$ROOT/tests/integration/soak" "$BUILD" --cycles 50
+}
