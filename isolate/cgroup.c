@@ -231,28 +231,37 @@ void cgroup_ids_free(char **ids)
     free(ids);
 }
 
-static void ids_freep(char ***ids)
+struct id_list {
+    char **ids; /* has room for the NULL at its end */
+    size_t n;
+};
+
+static void id_list_done(struct id_list *l)
 {
-    cgroup_ids_free(*ids);
+    for (size_t i = 0; i < l->n; i++)
+        free(l->ids[i]);
+    free(l->ids);
 }
 
-static int ids_add(char ***ids, size_t *n, const char *id)
+/* gcc 12's analyzer sees no owner in the element of an array that grew where it is. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
+static int id_list_add(struct id_list *l, const char *id)
 {
-    for (size_t i = 0; i < *n; i++)
-        if (!strcmp((*ids)[i], id))
+    for (size_t i = 0; i < l->n; i++)
+        if (!strcmp(l->ids[i], id))
             return 0; /* another hierarchy has it too */
-    char **bigger = realloc(*ids, (*n + 2) * sizeof(**ids));
+    scoped_free char *copy = strdup(id);
+    char **bigger = copy ? realloc(l->ids, (l->n + 2) * sizeof(*bigger)) : NULL;
     if (!bigger)
         return -ENOMEM;
-    *ids = bigger;
-    bigger[*n] = strdup(id);
-    if (!bigger[*n])
-        return -ENOMEM;
-    bigger[++*n] = NULL;
+    l->ids = bigger;
+    l->ids[l->n++] = TAKE_PTR(copy);
     return 0;
 }
+#pragma GCC diagnostic pop
 
-static int list_level(int dirfd, char ***ids, size_t *n)
+static int list_level(int dirfd, struct id_list *l)
 {
     int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
@@ -269,7 +278,7 @@ static int list_level(int dirfd, char ***ids, size_t *n)
         if (!id_valid(entry->d_name) || fstatat(dirfd, entry->d_name, &st, 0) < 0 ||
             !S_ISDIR(st.st_mode))
             continue;
-        int r = ids_add(ids, n, entry->d_name);
+        int r = id_list_add(l, entry->d_name);
         if (r < 0)
             return r;
     }
@@ -279,18 +288,19 @@ static int list_level(int dirfd, char ***ids, size_t *n)
 /* All hierarchies: a death between two of them leaves an id in some only. */
 int cgroup_tree_list(struct cgroup_tree *t, char ***ret_ids, struct err *e)
 {
-    scoped(ids_freep) char **ids = calloc(1, sizeof(*ids));
-    size_t n = 0;
+    scoped(id_list_done) struct id_list l = {.ids = calloc(1, sizeof(*l.ids))};
 
-    if (!ids)
+    if (!l.ids)
         return err_set(e, ENOMEM, "list the cgroups");
     for (int i = 0; i < CTRL_COUNT; i++) {
-        int r = t->dirs[i] < 0 ? 0 : list_level(t->dirs[i], &ids, &n);
+        int r = t->dirs[i] < 0 ? 0 : list_level(t->dirs[i], &l);
 
         if (r < 0)
             return err_set(e, -r, "list the cgroups of %s", t->path[i]);
     }
-    *ret_ids = TAKE_PTR(ids);
+    l.ids[l.n] = NULL;
+    l.n = 0;
+    *ret_ids = TAKE_PTR(l.ids);
     return 0;
 }
 
