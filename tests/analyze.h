@@ -1,6 +1,6 @@
-/* analyze.h - what clang-tidy is told before each file of `make analyze`. It sees one file at a
- * time: without this, `return err_set(e, ENOENT, ...)` is to it a call that may well return 0, and
- * each caller goes on with outputs that nobody set. No build includes it. */
+/* analyze.h - what clang-tidy and gcc's analyzer are told before each file of `make analyze`. They
+ * see one file at a time: without this, `return err_set(e, ENOENT, ...)` is to them a call that may
+ * well return 0, and each caller goes on with outputs that nobody set. No build includes it. */
 #ifndef TESTS_ANALYZE_H
 #define TESTS_ANALYZE_H
 
