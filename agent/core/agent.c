@@ -11,6 +11,7 @@
 #include "core/reconcile.h"
 #include "slug/procfile.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,6 +63,7 @@ static bool orphaned(const struct want *w)
 
 static void start_wanted(struct agent *a, const struct want *w)
 {
+    assert(w); /* an action without a dyno is a start */
     struct dyno *d;
     struct err e = ERR_INIT;
 

@@ -45,6 +45,6 @@ int api_open(struct agent *a, int listen_fd, gid_t group, struct api **ret, stru
 /* Closes every connection; not from within one of the API's own calls. Attached commands are left
  * running (their clients hold the descriptors); the end that the agent tells of them while it is
  * being freed goes nowhere. NULL is fine. */
-void api_freep(struct api **api);
+void api_freep(struct api **p);
 
 #endif

@@ -197,7 +197,7 @@ static int parse_text(const struct key *k, const char *value, char *out, struct 
             k, value,
             k->word ? "an absolute path or the one word for the default" : "an absolute path", e);
     memset(out, 0, k->max);
-    memcpy(out, value, len);
+    memcpy(out, value, len + 1);
     return 0;
 }
 
@@ -255,7 +255,8 @@ static int parse_factor(const struct key *k, const char *value, double *ret, str
         return bad(k, value, "a number, like 1.2", e);
     if (n < k->min * S || n > k->max * S)
         return out_of_range(k, value, e);
-    *ret = (double)((n + 500) / 1000) / 1000;
+    uint64_t thousandths = (n + 500) / 1000;
+    *ret = (double)thousandths / 1000;
     return 0;
 }
 

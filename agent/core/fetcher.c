@@ -237,7 +237,8 @@ static int job_start(struct job *j, struct err *e)
     scoped_fd dir = -1;
     int sock = -1, r;
 
-    if (file_path(j->url) && (r = open_slug_file(file_path(j->url), &file, e)) < 0)
+    const char *local = file_path(j->url);
+    if (local && (r = open_slug_file(local, &file, e)) < 0)
         return r;
     r = cache_incoming(f->cache, j->incoming, &dir, e);
     if (r < 0) {
@@ -367,17 +368,16 @@ static struct job *job_new(struct fetcher *f, const char *url, const struct dige
 int fetcher_get(struct fetcher *f, const char *url, const struct digest *digest, fetch_fn fn,
                 void *userdata, struct fetch_waiter **ret, struct err *e)
 {
-    struct fetch_waiter *w = calloc(1, sizeof(*w));
     struct job *j = job_find(f, url, digest);
+    bool fresh = !j;
 
-    if (w && !j) {
+    if (fresh)
         j = job_new(f, url, digest);
+    struct fetch_waiter *w = j ? calloc(1, sizeof(*w)) : NULL;
+    if (fresh && j)
         start_next(f);
-    }
-    if (!w || !j) {
-        free(w);
+    if (!w)
         return err_set(e, ENOMEM, "wait for a fetch");
-    }
     w->fn = fn;
     w->userdata = userdata;
     LIST_INSERT_HEAD(&j->waiters, w, link);

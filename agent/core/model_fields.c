@@ -137,7 +137,7 @@ int field_size(const char *op, const json_t *obj, char out[32], struct err *e)
                                   "0123456789-_") != len)
         return refuse(e, EINVAL, "%s: '%s' is no name of a size", op, quote(q, size));
     memset(out, 0, 32);
-    memcpy(out, size, len);
+    memcpy(out, size, len + 1);
     return 0;
 }
 

@@ -91,7 +91,7 @@ int field_argv(const char *op, const json_t *argv, json_t **ret, struct err *e);
 /* A command of 1 to COMMAND_MAX_BYTES bytes. */
 int field_command(const char *op, const json_t *command, struct err *e);
 /* The types of a release, for types_free(). At least one, no two of one name. */
-int field_types(const char *op, const json_t *types, struct want_type **ret, size_t *ret_n,
+int field_types(const char *op, const json_t *list, struct want_type **ret, size_t *ret_n,
                 struct err *e);
 /* {type: n}: the names may be scaled, each n is within [min, max]. */
 int field_counts(const char *op, const char *key, const json_t *counts, uint64_t min, uint64_t max,
