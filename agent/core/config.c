@@ -110,7 +110,7 @@ int config_assign(struct config *c, const char *section, const char *name, const
                   struct err *e)
 {
     const struct key *k;
-    struct size *size;
+    struct size *size = NULL;
 
     if (!*section)
         return config_refuse(e, "'%.40s' stands before the first [section]", name);

@@ -3,6 +3,7 @@
 #include "base/scoped.h"
 #include "core/model_parts.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,6 +53,7 @@ static size_t app_place(const struct model *m, const char *name, bool *found)
 {
     size_t lo = 0, hi = m->n;
 
+    assert(name);
     while (lo < hi) {
         size_t mid = lo + (hi - lo) / 2;
 
@@ -207,8 +209,9 @@ static void remove_app(struct model *m, const char *name)
 void model_commit(struct model_change **change)
 {
     struct model_change *c = *change;
-    struct model *m = c->m;
 
+    assert(c);
+    struct model *m = c->m;
     m->generation = c->op.generation;
     if (c->old)
         m->n_dynos -= app_n_dynos(c->old);

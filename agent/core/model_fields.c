@@ -300,7 +300,7 @@ int field_types(const char *op, const json_t *list, struct want_type **ret, size
         return err_set(e, ENOMEM, "copy the process types");
     for (size_t i = 0; i < n && r == 0; i++) {
         r = parse_type(op, json_array_get(list, i), types, i, e);
-        total += r == 0 ? strlen(types[i].command) : 0;
+        total += types[i].command ? strlen(types[i].command) : 0;
         if (total > MODEL_TYPES_BYTES_MAX)
             r = refuse(e, EINVAL, "%s: the commands are over the limit of %u bytes", op,
                        MODEL_TYPES_BYTES_MAX);

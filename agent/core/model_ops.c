@@ -63,7 +63,7 @@ static int stop_all(struct op *o, struct err *e)
 
 static int op_stop(struct op *o, struct err *e)
 {
-    struct dyno_name d;
+    struct dyno_name d = {0};
     int r = entry_dyno(o, &d, e);
 
     if (r < 0)
@@ -81,7 +81,7 @@ static int op_stop(struct op *o, struct err *e)
 static int op_restart(struct op *o, struct err *e)
 {
     struct app *app = o->app;
-    struct dyno_name d;
+    struct dyno_name d = {0};
     uint64_t generation;
     int r = entry_dyno(o, &d, e);
 
@@ -163,7 +163,7 @@ static int op_run(struct op *o, struct err *e)
 
 static int op_ran(struct op *o, struct err *e)
 {
-    unsigned num;
+    unsigned num = 0;
     int r = entry_num(o, &num, e);
 
     if (r < 0)

@@ -5,6 +5,7 @@
 #include "base/scoped.h"
 #include "base/str.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -74,7 +75,7 @@ static int need_type(struct op *o, const char *name, struct want_type **ret, str
 
 int op_set_counts(struct op *o, const json_t *counts, struct err *e)
 {
-    struct want_type *t;
+    struct want_type *t = NULL;
     const char *name;
     json_t *value;
     int r = field_counts(o->name, "formation", counts, 0, MODEL_COUNT_MAX, e);
@@ -85,6 +86,7 @@ int op_set_counts(struct op *o, const json_t *counts, struct err *e)
         r = need_type(o, name, &t, e);
         if (r < 0)
             return r;
+        assert(t);
         t->count = (unsigned)json_integer_value(value);
     }
     return 0;
@@ -92,7 +94,7 @@ int op_set_counts(struct op *o, const json_t *counts, struct err *e)
 
 static int set_ports(struct op *o, const json_t *ports, struct err *e)
 {
-    struct want_type *t;
+    struct want_type *t = NULL;
     const char *name;
     json_t *value;
     int r = field_counts(o->name, "ports", ports, 1, PORT_MAX, e);
@@ -103,6 +105,7 @@ static int set_ports(struct op *o, const json_t *ports, struct err *e)
         r = need_type(o, name, &t, e);
         if (r < 0)
             return r;
+        assert(t);
         t->port = (unsigned)json_integer_value(value);
     }
     return 0;
@@ -243,7 +246,7 @@ static int parse_release(struct op *o, struct release *r, struct err *e)
 static int release_formation(struct op *o, const struct former *f, bool first, struct err *e)
 {
     const json_t *formation = field_get(o->entry, "formation");
-    struct want_type *web;
+    struct want_type *web = NULL;
 
     if (formation)
         return op_set_counts(o, formation, e);
@@ -252,7 +255,7 @@ static int release_formation(struct op *o, const struct former *f, bool first, s
     if (o->app->release.resolved && !app_type(o->app, "web"))
         return 0;
     int r = need_type(o, "web", &web, e);
-    if (r == 0)
+    if (web)
         web->count = 1;
     return r;
 }
