@@ -120,12 +120,14 @@ void agent_drop_tomb(struct agent *a, const char *id)
 struct run *agent_adopt_remains(struct agent *a, const struct run_trace *t)
 {
     struct ending *ending = ending_new(a);
-    struct dyno_name nobody = {.app = "x", .type = "x", .num = 1};
+    struct dyno_name name = {.app = "unknown", .type = "unknown", .num = 1};
     struct err e = ERR_INIT;
 
     if (!ending)
         return NULL;
-    if (run_adopt(&a->env, t, &nobody, &ending_ops, ending, &ending->run, &e) < 0) {
+    /* What its pipe still holds belongs into its own app's log. */
+    (void)dyno_name_of_record(json_object_get(t->record, "record"), &name, &e);
+    if (run_adopt(&a->env, t, &name, &ending_ops, ending, &ending->run, &e) < 0) {
         log_warn("%s: %s", t->id, e.text);
         LIST_REMOVE(ending, link);
         free(ending);

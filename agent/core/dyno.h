@@ -69,7 +69,9 @@ void dyno_event(struct dyno *d, enum dyno_event event);
 void dyno_sample(struct dyno *d);
 bool dyno_running(const struct dyno *d); /* a process of it exists */
 
-/* dyno_spawn.c: makes its process. */
+/* dyno_spawn.c: whose run a trace's "record" tells of. -EBADMSG. */
+int dyno_name_of_record(const json_t *record, struct dyno_name *ret, struct err *e);
+/* Makes its process. */
 int dyno_spawn(struct dyno *d, struct err *e);
 /* The same limits that a start would get. */
 int dyno_limits(const struct dyno *d, struct limits *ret, struct err *e);

@@ -278,7 +278,7 @@ int dyno_spawn(struct dyno *d, struct err *e)
 
 /* --- Adoption --- */
 
-static int name_from_record(const json_t *record, struct dyno_name *ret, struct err *e)
+int dyno_name_of_record(const json_t *record, struct dyno_name *ret, struct err *e)
 {
     char text[DYNO_TEXT_MAX + 64];
 
@@ -322,7 +322,7 @@ int dyno_adopt(struct agent *a, const struct run_trace *trace, struct dyno **ret
     struct want want = {0};
     struct app nobody = {0};
     struct dyno *d = NULL;
-    int r = name_from_record(record, &want.name, e);
+    int r = dyno_name_of_record(record, &want.name, e);
 
     if (r < 0)
         return r;
