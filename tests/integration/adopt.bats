@@ -7,7 +7,7 @@ load helpers
 setup_file() {
     story_begin
     mkdir "$STORY/app"
-    printf '%s\n' 'sleeper: exec sleep 3600' 'fails: sleep 0.2; exit 7' \
+    printf '%s\n' 'sleeper: exec sleep 3600' 'fails: sleep 0.2; exit 7' 'parting: sleep 1; echo last words; exit 7' \
         'stubborn: trap "echo ignoring" TERM; echo ready; while :; do sleep 0.2; done' >"$STORY/app/Procfile"
     slug_from "$STORY/app" "$STORY/adopt.tgz"
 }
@@ -117,4 +117,19 @@ trace_of() { grep -l "\"type\":\"$1\"" "$AGENT"/run/run/*/run.json; }
     wait_up adopt/sleeper.1
     is adopt/sleeper.1 .pid "$pid"
     same "$(exits | jq length)" 0
+}
+
+@test "the last words in the pipe of a run whose end is on record are its own app's" {
+    local logs
+    logs=$(helper_pid dynod-logs)
+    kill -STOP "$logs" # it never hears of the dyno, whose words stay in its pipe
+    start parting=1
+    ended() { [ "$(exits | jq length)" -ge 1 ]; }
+    wait_for ended
+    dyno scale adopt parting=0 # its restart must not say them in its place
+    wait_for all_ended
+    agent_kill KILL
+    kill -KILL "$logs"
+    agent_again
+    wait_logged adopt/parting.1 'app[parting.1]: last words'
 }
