@@ -269,7 +269,7 @@ static void plan_restart(struct dyno *d, uint64_t up_usec)
 
 static void clear_facts(struct dyno *d)
 {
-    d->told_to_stop = d->boot_timeout = d->launch_timeout = d->exit_timeout = d->oom = false;
+    d->told_to_stop = d->boot_timeout = d->exit_timeout = d->oom = false;
     d->detached = d->over_quota = d->adopted = d->no_retry = false;
     d->failed = (struct err)ERR_INIT;
 }
