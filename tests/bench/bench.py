@@ -33,16 +33,19 @@ class Agent:
         for path in (self.dir, self.run):
             os.chmod(path, 0o755)
         self.sock = self.run + "/api.sock"
-        self.proc = subprocess.Popen(
-            [build + "/bin/dynod", "-c", "/dev/null", "-o", f"agent.runtime_dir={self.run}",
-             "-o", f"agent.state_dir={self.dir}/state", "-o", "agent.log_level=warning",
-             "-o", "dyno.restart_reset=10ms"],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.argv = [build + "/bin/dynod", "-c", "/dev/null", "-o", f"agent.runtime_dir={self.run}",
+                     "-o", f"agent.state_dir={self.dir}/state", "-o", "agent.log_level=warning",
+                     "-o", "dyno.restart_reset=10ms"]
+        self.log = log
+        self.launch()
         deadline = time.time() + 10
         while not os.path.exists(self.sock):
             if time.time() > deadline or self.proc.poll() is not None:
                 sys.exit("bench: dynod did not start")
             time.sleep(0.01)
+
+    def launch(self):
+        self.proc = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
 
     def connect(self):
         s = socket.socket(socket.AF_UNIX)
@@ -243,6 +246,52 @@ def bench_many(agent, count):
     return after == before
 
 
+def cpu_ms(pid):
+    """User and system time of PID so far; a tick of the kernel's clock is 10 ms."""
+    with open(f"/proc/{pid}/stat") as f:
+        fields = f.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * 1e3 / os.sysconf("SC_CLK_TCK")
+
+
+def adopted(agent, before):
+    """True when the API answers and says that all of BEFORE (dyno: pid) are up."""
+    try:
+        dynos = agent.request("GET", "/v1/dynos?app=adopt")
+    except (ConnectionError, FileNotFoundError):
+        return False
+    return {d["dyno"]: d.get("pid") for d in dynos if d["state"] == "up"} == before
+
+
+def bench_adopt(agent, count, rounds=5):
+    """kill -9, and from the next agent's exec to its API's answer that all of COUNT are up as they were."""
+    half = (count + 1) // 2
+    types = [{"name": t, "command": "/app/hello-byte stay", "direct": True} for t in ("a", "b")]
+    release(agent, "adopt", types, {"a": 0, "b": 0})
+    for step in range(0, half, 50):
+        n = min(half, step + 50)
+        agent.request("PATCH", "/v1/apps/adopt/formation", {"a": n, "b": min(count - half, n)})
+    dynos = agent.wait("adopt", count, "up", 120)
+    before = {d["dyno"]: d["pid"] for d in dynos}
+    times, cpus = [], []
+    for _ in range(rounds):
+        time.sleep(1)
+        agent.proc.kill()
+        agent.proc.wait()
+        began = time.monotonic()
+        agent.launch()
+        while not adopted(agent, before):
+            if time.monotonic() - began > 60 or agent.proc.poll() is not None:
+                sys.exit("bench: the dynos were not adopted")
+            time.sleep(0.002)
+        times.append((time.monotonic() - began) * 1e3)
+        cpus.append(cpu_ms(agent.proc.pid))
+    say(f"adopt {count}: exec of dynod -> its API says that all are up", statistics.median(times),
+        note=f"max {max(times):.0f} (target 1000)")
+    say("  dynod's own user and system time for it", statistics.median(cpus))
+    agent.request("POST", "/v1/apps/adopt/stop")
+    agent.wait("adopt", 0, "up", 120)
+
+
 def voluntary(pid):
     with open(f"/proc/{pid}/status") as f:
         return int(re.search(r"voluntary_ctxt_switches:\s+(\d+)", f.read()).group(1))
@@ -277,9 +326,10 @@ def main():
             prepare(agent, build)
             bench_start(agent, build, args.starts)
             bench_crash(agent, build, 200)
+            bench_adopt(agent, args.dynos)
             clean = bench_many(agent, 100) & bench_many(agent, args.dynos)
         finally:
-            for app in ("bench", "crash", "many"):
+            for app in ("bench", "crash", "adopt", "many"):
                 try:
                     agent.request("DELETE", f"/v1/apps/{app}")
                 except SystemExit:
