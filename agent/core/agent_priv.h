@@ -54,6 +54,7 @@ struct agent {
     sd_event_source *sample;         /* timer "sample": R14, while anything runs */
     sd_event_source *drained;        /* deferred: all dynos are down, in a shutdown */
     bool shutting_down;              /* every dyno is being stopped, then the loop ends */
+    struct link *link;               /* link.h; NULL: there is nobody to speak to */
 };
 
 /* Acts on the difference between desired and actual at the next turn of the loop. */
@@ -84,5 +85,21 @@ int agent_resolve(struct agent *a, const struct app *app, const struct digest *d
                   const json_t *meta, struct err *e);
 /* All dynos that run, after a shutdown was asked for, are gone. */
 void agent_check_drained(struct agent *a);
+
+/* --- What the controller hears of: report.c. All of these are cheap, and nothing without a link.
+ * --- */
+
+/* Anything that a DYNO object (docs/protocol.md) shows may have changed. */
+void agent_dyno_changed(struct agent *a, const struct dyno *d);
+void agent_dyno_gone(struct agent *a, const struct dyno_name *name);
+/* D has ended, or could not be started. RUN_ID: "" when there was no process. FIELDS (borrowed):
+ * the "exit" event's. Call it before that event is written: who dies between the two reports the
+ * same exit, by its id, again. */
+void agent_dyno_exited(struct agent *a, const struct dyno *d, const char *run_id, json_t *fields);
+/* A controller is configured: routers follow what we report, so route_drain applies. */
+bool agent_routed(const struct agent *a);
+/* When a controller last answered, as CLOCK_BOOTTIME usec; survives the agent, not the boot.
+ * Before the first one: when the agent started. 0: no controller is configured. */
+uint64_t agent_last_contact(const struct agent *a);
 
 #endif
