@@ -38,6 +38,13 @@ int agent_stop(struct agent *a, const char *app, const char *dyno, json_t **ret,
 /* Stops everything of APP and forgets it. */
 int agent_forget(struct agent *a, const char *app, json_t **ret, struct err *e);
 
+/* SPEC: {"deadline_ms": N?, "reason": S?}. Starts are refused from now on, and what runs gets
+ * SIGTERM in time before the deadline; kept across restarts of the agent. A second one changes the
+ * deadline. Answer: as agent_instance(). */
+int agent_drain(struct agent *a, const json_t *spec, json_t **ret, struct err *e);
+/* What the formations say starts again. No error when it was not draining. */
+int agent_undrain(struct agent *a, json_t **ret, struct err *e);
+
 /* --- Attached commands: exec into a dyno, one-off runs --- */
 
 /* Who is attached. Callbacks come from the loop, never from inside the call that made them. */
@@ -69,7 +76,13 @@ void attach_detach(struct attach *at);
 /* --- Questions --- */
 
 json_t *agent_status(struct agent *a); /* version, pid, uptime, counts, health of helpers */
-json_t *agent_apps(struct agent *a);   /* [{"name","release":{..},"formation":{..}}] */
+/* {"draining": B, "deadline": RFC3339|null, "reason": S|null, "since": RFC3339|null, "dynos": N}:
+ * how many processes of dynos there are still. */
+json_t *agent_instance(struct agent *a);
+/* null: no controller is configured. Else linkproto.h's "status" and {"alive": B, "restarts": N,
+ * "last_contact_ms": N|null, "exits_waiting": N, "store": S|null, "generation": N}. */
+json_t *agent_link(struct agent *a);
+json_t *agent_apps(struct agent *a); /* [{"name","release":{..},"formation":{..}}] */
 int agent_app(struct agent *a, const char *app, json_t **ret, struct err *e);
 /* [{"app","dyno","type","num","state","release","port","pid","restarts","since","uptime_ms","memory","memory_quota",
  *   "memory_max","cpu_usec","pids","pids_max","size","command","last_exit":{..}|null,"next_start_ms"?}]

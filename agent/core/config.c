@@ -106,6 +106,47 @@ static int unknown_key(const char *section, const char *name, struct err *e)
     return config_refuse(e, "unknown key '%s' in [%s]", q, section);
 }
 
+/* "NAME += VALUE": what is there with VALUE after it, to be freed. NULL: E says why not. */
+static char *appended(const struct key *k, const struct config *c, const char *value, struct err *e)
+{
+    struct str now = {0};
+    char separator[2] = {key_separator(k), '\0'};
+
+    if (!*separator) {
+        (void)config_refuse(e, "%s: += is for lists", k->name);
+        return NULL;
+    }
+    key_format(k, c, &now);
+    if (now.len && *value)
+        str_add(&now, separator);
+    str_add(&now, value);
+    if (now.failed) {
+        (void)err_set(e, ENOMEM, "%s", k->name);
+        str_done(&now);
+    }
+    return now.data;
+}
+
+static int assign_key(struct config *c, const char *section, const char *name, const char *value,
+                      struct err *e)
+{
+    scoped_free char *plain = strdup(name), *whole = NULL;
+    size_t len = strlen(name);
+
+    if (!plain)
+        return err_set(e, ENOMEM, "%.40s", name);
+    bool append = len > 0 && name[len - 1] == '+';
+    if (append)
+        for (plain[--len] = '\0'; len > 0 && (plain[len - 1] == ' ' || plain[len - 1] == '\t');)
+            plain[--len] = '\0';
+    const struct key *k = find_key(config_keys(), section, plain);
+    if (!k)
+        return unknown_key(section, plain, e);
+    if (append && !(whole = appended(k, c, value, e)))
+        return -e->errnum;
+    return key_parse(k, append ? whole : value, c, e);
+}
+
 int config_assign(struct config *c, const char *section, const char *name, const char *value,
                   struct err *e)
 {
@@ -117,10 +158,8 @@ int config_assign(struct config *c, const char *section, const char *name, const
     int r = config_enter_section(c, section, e);
     if (r < 0)
         return r;
-    if (!str_starts(section, "size ")) {
-        k = find_key(config_keys(), section, name);
-        return k ? key_parse(k, value, c, e) : unknown_key(section, name, e);
-    }
+    if (!str_starts(section, "size "))
+        return assign_key(c, section, name, value, e);
     k = find_key(size_keys(), NULL, name);
     if (!k)
         return unknown_key(section, name, e);
@@ -261,6 +300,8 @@ int config_check(struct config *c, struct err *e)
     if (!strcmp(c->runtime_dir, c->state_dir))
         return config_refuse(e, "runtime_dir and state_dir are both %s", c->state_dir);
     int r = check_uids(c, e);
+    if (r == 0)
+        r = config_check_link(c, e);
     return r < 0 ? r : complete(c, e);
 }
 

@@ -6,8 +6,10 @@
 #define CORE_CONFIG_H
 
 #include "base/err.h"
+#include "base/linkproto.h"
 #include "base/log.h"
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -32,15 +34,16 @@ struct size {
 /* Times are microseconds, sizes bytes. */
 struct config {
     /* [agent] */
-    char runtime_dir[256];   /* /run/dynod */
-    char state_dir[256];     /* /var/lib/dynod */
-    char api_socket[256];    /* "" until config_check(): RUNTIME_DIR/api.sock */
-    char api_group[64];      /* whose members may use it beside root; "": nobody */
-    char cgroup_parent[256]; /* "auto" */
-    char program_dir[256];   /* of the helper programs; "" until config_check(): beside dynod */
-    uid_t uid_first,
-        uid_last; /* uid_range: [0] dynod-logs, [1] dynod-fetch and slug owner, [16..] dynos */
+    char runtime_dir[256];     /* /run/dynod */
+    char state_dir[256];       /* /var/lib/dynod */
+    char api_socket[256];      /* "" until config_check(): RUNTIME_DIR/api.sock */
+    char api_group[64];        /* whose members may use it beside root; "": nobody */
+    char cgroup_parent[256];   /* "auto" */
+    char program_dir[256];     /* of the helper programs; "" until config_check(): beside dynod */
+    uid_t uid_first, uid_last; /* uid_range: [0] dynod-logs, [1] dynod-fetch and slug owner, [2]
+                                  dynod-link, [16..] dynos */
     enum log_level log_level;
+    uint64_t drain_deadline; /* of a drain that names none, where there is a controller */
     /* [store] */
     char ca_file[256]; /* "": the system's */
     bool allow_http;
@@ -50,9 +53,10 @@ struct config {
     /* [sandbox] */
     char stack[256]; /* "host" or an absolute directory */
     /* [dyno] */
-    uint64_t boot_timeout;                     /* R10 */
-    uint64_t stop_grace;                       /* R12 */
-    uint64_t launch_timeout;                   /* R99 */
+    uint64_t boot_timeout;   /* R10 */
+    uint64_t stop_grace;     /* R12 */
+    uint64_t route_drain;    /* from "not up" to SIGTERM, where there is a controller; 0: none */
+    uint64_t launch_timeout; /* R99 */
     uint64_t restart_delay, restart_delay_max; /* the second restart's delay, and the cap */
     uint64_t restart_reset; /* a run that stayed up so long starts the counting anew */
     uint64_t cycle;         /* 24 h + random 0..216 min; 0: off */
@@ -64,6 +68,18 @@ struct config {
     uint64_t tail_bytes;
     unsigned tail_lines;
     char log_source[32]; /* "heroku" */
+    /* [link] */
+    char controllers[2048]; /* URLs in their order, a blank between; "": none */
+    bool link_allow_http;
+    char link_ca_file[256];                       /* "": the system's */
+    char link_cert_file[256], link_key_file[256]; /* both, or "" both */
+    char link_token_file[256];
+    char agent_id[LINK_AGENT_MAX + 1]; /* "": the metadata's, else one made at the first start */
+    char labels[1024];                 /* "zone=a,rack=7" */
+    char address[64];                  /* where dynos are reached; "": found out */
+    char metadata[256];                /* "auto", "off" or a URL */
+    bool identity_document;
+    unsigned exits_max; /* kept for a controller that does not answer */
 
     struct size sizes[CONFIG_SIZES_MAX];
     size_t n_sizes;
@@ -82,10 +98,14 @@ int config_set(struct config *c, const char *assignment, struct err *e);
 
 /* Last of all: fills in api_socket and program_dir where they are still empty, and checks what only
  * the whole shows: default_size exists, room for dynos_max in the uid and port ranges, limits that
- * contradict each other. */
+ * contradict each other, a controller over http:// that is not allowed. */
 int config_check(struct config *c, struct err *e);
 
 const struct size *config_size(const struct config *c, const char *name); /* NULL: unknown */
+
+/* ["https://a", …] and {"zone": "a", …}; of a checked configuration. NULL: no memory. */
+json_t *config_controllers(const struct config *c);
+json_t *config_labels(const struct config *c);
 
 /* Every key with its value, in the form of the shipped file ("[section]", "key = value"), for
  * `dynod --dump-config` and for the test that compares it with packaging/dynod.conf and the man

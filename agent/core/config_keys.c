@@ -28,6 +28,7 @@ static const struct key keys[] = {
     {"agent", "uid_range", KEY_UIDS, "900000000-900065535", AT(uid_first),
      .offset2 = offsetof(struct config, uid_last), .min = 1, .max = UINT32_MAX - 1},
     {"agent", "log_level", KEY_LEVEL, "info", AT(log_level)},
+    {"agent", "drain_deadline", KEY_USEC, "2m", AT(drain_deadline), .min = S, .max = 24 * H},
 
     {"store", "ca_file", KEY_PATH, "", TEXT(ca_file), .may_be_off = true},
     {"store", "allow_http", KEY_BOOL, "no", AT(allow_http)},
@@ -44,6 +45,8 @@ static const struct key keys[] = {
 
     {"dyno", "boot_timeout", KEY_USEC, "60s", AT(boot_timeout), .min = 10 * MS, .max = H},
     {"dyno", "stop_grace", KEY_USEC, "30s", AT(stop_grace), .min = 10 * MS, .max = H},
+    {"dyno", "route_drain", KEY_USEC, "2s", AT(route_drain), .min = 10 * MS, .max = H,
+     .may_be_off = true},
     {"dyno", "launch_timeout", KEY_USEC, "10s", AT(launch_timeout), .min = 10 * MS, .max = H},
     {"dyno", "restart_delay", KEY_USEC, "1s", AT(restart_delay), .min = MS, .max = 24 * H},
     {"dyno", "restart_delay_max", KEY_USEC, "5m", AT(restart_delay_max), .min = MS, .max = 24 * H},
@@ -60,6 +63,19 @@ static const struct key keys[] = {
     {"logs", "tail_lines", KEY_UNSIGNED, "1500", AT(tail_lines), .min = 1,
      .max = LOG_TAIL_LINES_MAX},
     {"logs", "log_source", KEY_NAME, "heroku", TEXT(log_source)},
+
+    {"link", "controllers", KEY_URLS, "", TEXT(controllers), .may_be_off = true},
+    {"link", "allow_http", KEY_BOOL, "no", AT(link_allow_http)},
+    {"link", "ca_file", KEY_PATH, "", TEXT(link_ca_file), .may_be_off = true},
+    {"link", "cert_file", KEY_PATH, "", TEXT(link_cert_file), .may_be_off = true},
+    {"link", "key_file", KEY_PATH, "", TEXT(link_key_file), .may_be_off = true},
+    {"link", "token_file", KEY_PATH, "", TEXT(link_token_file), .may_be_off = true},
+    {"link", "agent_id", KEY_NAME, "", TEXT(agent_id), .may_be_off = true},
+    {"link", "labels", KEY_LABELS, "", TEXT(labels), .may_be_off = true},
+    {"link", "address", KEY_ADDRESS, "", TEXT(address), .may_be_off = true},
+    {"link", "metadata", KEY_METADATA, "auto", TEXT(metadata), .word = "auto"},
+    {"link", "identity_document", KEY_BOOL, "no", AT(identity_document)},
+    {"link", "exits_max", KEY_UNSIGNED, "10000", AT(exits_max), .min = 100, .max = 1000000},
     {.name = NULL},
 };
 
@@ -196,6 +212,9 @@ static int parse_text(const struct key *k, const char *value, char *out, struct 
         return bad(
             k, value,
             k->word ? "an absolute path or the one word for the default" : "an absolute path", e);
+    const char *wants = word ? NULL : link_value_wants(k, value);
+    if (wants)
+        return bad(k, value, wants, e);
     memset(out, 0, k->max);
     memcpy(out, value, len + 1);
     return 0;
@@ -289,6 +308,10 @@ int key_parse(const struct key *k, const char *value, void *base, struct err *e)
     switch (k->kind) {
     case KEY_PATH:
     case KEY_NAME:
+    case KEY_URLS:
+    case KEY_LABELS:
+    case KEY_ADDRESS:
+    case KEY_METADATA:
         return parse_text(k, value, at, e);
     case KEY_BOOL:
         return parse_bool(k, value, (bool *)at, e);
@@ -326,6 +349,10 @@ void key_format(const struct key *k, const void *base, struct str *out)
     switch (k->kind) {
     case KEY_PATH:
     case KEY_NAME:
+    case KEY_URLS:
+    case KEY_LABELS:
+    case KEY_ADDRESS:
+    case KEY_METADATA:
         str_add(out, at);
         break;
     case KEY_BOOL:

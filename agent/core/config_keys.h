@@ -17,8 +17,12 @@ enum key_kind {
     KEY_BYTES, /* uint64_t */
     KEY_USEC,  /* uint64_t */
     KEY_FACTOR,
-    KEY_UIDS,  /* "FIRST-LAST" */
-    KEY_PORTS, /* "FIRST-LAST" */
+    KEY_UIDS,     /* "FIRST-LAST" */
+    KEY_PORTS,    /* "FIRST-LAST" */
+    KEY_URLS,     /* "https://a https://b"; a list: += adds to it */
+    KEY_LABELS,   /* "zone=a,rack=7"; a list */
+    KEY_ADDRESS,  /* IPv4, IPv6 or a host name */
+    KEY_METADATA, /* WORD, "off" or a URL */
 };
 
 struct key {
@@ -30,7 +34,7 @@ struct key {
     uint64_t min;        /* of a number, in its unit */
     uint64_t max;        /* of a number; of a text: the size of its array */
     bool may_be_off;     /* 0 is allowed below MIN, "" for a text */
-    const char *word;    /* instead of a path */
+    const char *word;    /* instead of a path or a URL */
 };
 
 /* NAME NULL ends each table. Sections are contiguous and in the order of the shipped file. */
@@ -41,6 +45,13 @@ const struct key *size_keys(void);
 int key_parse(const struct key *k, const char *value, void *base, struct err *e);
 /* Adds the value as key_parse() takes it. */
 void key_format(const struct key *k, const void *base, struct str *out);
+
+/* What is between the elements of such a list; '\0': K is no list. */
+char key_separator(const struct key *k);
+/* What a valid VALUE is, when VALUE is not; NULL: it is. For the kinds from KEY_URLS on. */
+const char *link_value_wants(const struct key *k, const char *value);
+/* What only the whole of [link] shows. */
+int config_check_link(const struct config *c, struct err *e);
 
 /* An error with the operator's fault; returns -EINVAL. */
 int config_refuse(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

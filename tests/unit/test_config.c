@@ -151,6 +151,20 @@ static void defaults_are_the_documented_ones(void **state)
     assert_int_equal(c.tail_bytes, MIB);
     assert_int_equal(c.tail_lines, 1500);
     assert_string_equal(c.log_source, "heroku");
+    assert_int_equal(c.drain_deadline, 120 * SEC);
+    assert_int_equal(c.route_drain, 2 * SEC);
+    assert_string_equal(c.controllers, "");
+    assert_false(c.link_allow_http);
+    assert_string_equal(c.link_ca_file, "");
+    assert_string_equal(c.link_cert_file, "");
+    assert_string_equal(c.link_key_file, "");
+    assert_string_equal(c.link_token_file, "");
+    assert_string_equal(c.agent_id, "");
+    assert_string_equal(c.labels, "");
+    assert_string_equal(c.address, "");
+    assert_string_equal(c.metadata, "auto");
+    assert_false(c.identity_document);
+    assert_int_equal(c.exits_max, 10000);
 
     /* CONTRACT: the platform's sizes. */
     const struct size *s = config_size(&c, "standard-1x");
@@ -294,6 +308,64 @@ static void bad_files_are_refused_by_line(void **state)
         /* No more than dynod-logs takes: it would not start. */
         {"[logs]\ntail_lines = 100001\n", "2", "within 1 to 100000"},
         {"[logs]\ntail_bytes = 257M\n", "2", "within 4k to 256M"},
+        {"[dyno]\nroute_drain = 9ms\n", "2", "0, or within 10ms to"},
+        {"[agent]\ndrain_deadline = 0\n", "2", "within 1s to 24h"},
+        {"[link]\nexits_max = 99\n", "2", "within 100 to 1000000"},
+        {"[link]\ncontrollers = a.example\n", "2", "'a.example' is not a list of"},
+        {"[link]\ncontrollers = ftp://a\n", "2", "is not a list of"},
+        {"[link]\ncontrollers = https://\n", "2", "is not a list of"},
+        {"[link]\ncontrollers = https:///path\n", "2", "is not a list of"},
+        {"[link]\ncontrollers = https://:443\n", "2", "is not a list of"},
+        {"[link]\ncontrollers = https://a:0\n", "2", "is not a list of"},
+        {"[link]\ncontrollers = https://a:65536\n", "2", "is not a list of"},
+        {"[link]\ncontrollers = https://a:123456\n", "2", "is not a list of"},
+        {"[link]\ncontrollers = https://a:\n", "2", "is not a list of"},
+        {"[link]\ncontrollers = https://a:+1\n", "2", "is not a list of"},
+        {"[link]\ncontrollers = https://a!b\n", "2", "is not a list of"},
+        {"[link]\ncontrollers = https://u:p@a\n", "2", "is not a list of"},
+        {"[link]\ncontrollers = https://a/x?y\n", "2", "is not a list of"},
+        {"[link]\ncontrollers = https://a/x#y\n", "2", "is not a list of"},
+        {"[link]\ncontrollers = https://a/x\"y\n", "2", "is not a list of"},
+        {"[link]\ncontrollers = https://a/x\\y\n", "2", "is not a list of"},
+        {"[link]\ncontrollers = https://a/\303\244\n", "2", "is not a list of"},
+        {"[link]\ncontrollers = https://a/\033y\n", "2", "'https://a/\\x1by' is not"},
+        {"[link]\ncontrollers = https://[::1\n", "2", "is not a list of"},
+        {"[link]\ncontrollers = https://[1.2.3.4]\n", "2", "is not a list of"},
+        {"[link]\ncontrollers = https://[::1]8443\n", "2", "is not a list of"},
+        {"[link]\ncontrollers = "
+         "https://[0000:0000:0000:0000:0000:0000:0000:0000:0000:0000:0000:0000:0000:0000]\n",
+         "2", "is not a list of"},
+        {"[link]\ncontrollers = https://a,https://b\n", "2", "is not a list of"},
+        {"[link]\ncontrollers = https://a\ncontrollers += b\n", "3", "'https://a b' is not"},
+        {"[link]\ncontrollers = 1 \n+= https://a\n", "2", "is not a list"},
+        {"[link]\n+ = https://a\n", "2", "unknown key '' in [link]"},
+        {"[link]\nnope += https://a\n", "2", "unknown key 'nope' in [link]"},
+        {"[link]\nagent_id += a\n", "2", "agent_id: += is for lists"},
+        {"[size a]\npids += 7\n", "2", "unknown key 'pids +'"},
+        {"[link]\nagent_id = a b\n", "2", "made of letters"},
+        {"[link]\nagent_id = "
+         "a2345678901234567890123456789012345678901234567890123456789012345\n",
+         "2", "longer than 64 bytes"},
+        {"[link]\nlabels = zone\n", "2", "is not a list of labels"},
+        {"[link]\nlabels = zone=\n", "2", "is not a list of labels"},
+        {"[link]\nlabels = =a\n", "2", "is not a list of labels"},
+        {"[link]\nlabels = zone=a,\n", "2", "is not a list of labels"},
+        {"[link]\nlabels = zone=a,,b=c\n", "2", "is not a list of labels"},
+        {"[link]\nlabels = zone=a, b=c\n", "2", "is not a list of labels"},
+        {"[link]\nlabels = zone=a,zone=b\n", "2", "is not a list of labels"},
+        {"[link]\nlabels = zone=a b\n", "2", "is not a list of labels"},
+        {"[link]\nlabels = z!ne=a\n", "2", "is not a list of labels"},
+        {"[link]\nlabels = a234567890123456789012345678901234567890123456789012345678901234=a\n",
+         "2", "is not a list of labels"},
+        {"[link]\nlabels = a=a234567890123456789012345678901234567890123456789012345678901234\n",
+         "2", "is not a list of labels"},
+        {"[link]\naddress = a b\n", "2", "an IP address or a host name"},
+        {"[link]\naddress = 10.0.0.1:80\n", "2", "an IP address or a host name"},
+        {"[link]\naddress = ::g\n", "2", "an IP address or a host name"},
+        {"[link]\nmetadata = on\n", "2", "auto, off or a URL"},
+        {"[link]\nmetadata =\n", "2", "'' is not a value"},
+        {"[link]\nmetadata = http://u@a\n", "2", "auto, off or a URL"},
+        {"[link]\ntoken_file = token\n", "2", "an absolute path"},
         {"[agent]\nlog_level = info\n log_level = nope\n", "3", "'nope'"}, /* no continuation */
         {"\xef\xbb\xbf[nope]\n", "1", "unknown section [nope]"},
     };
@@ -301,6 +373,85 @@ static void bad_files_are_refused_by_line(void **state)
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         refused(*state, bad[i].text, bad[i].line, bad[i].needle);
     refused_n(*state, "[agent]\n#\nlog_level = i\0nfo\n", 28, "3", "a NUL");
+}
+
+/* Elements of a list of the form "https://cN.example". */
+static char *controllers_line(int n)
+{
+    struct str text = {0};
+
+    str_add(&text, "[link]\n");
+    for (int i = 0; i < n; i++)
+        str_addf(&text, "controllers += https://c%d.example:8443/dynod/\n", i);
+    return text.data;
+}
+
+static void what_a_link_may_be(void **state)
+{
+    struct config c = read_text(*state, "[link]\n"
+                                        "controllers = https://b  https://[fe80::1]:8443/x/y\n"
+                                        "controllers+= https://c-1.example:65535\n"
+                                        "controllers += http://d\n"
+                                        "allow_http = yes\n"
+                                        "labels = zone=eu-west-1a,k8s.io/x=a=b\n"
+                                        "labels += rack=7\n"
+                                        "address = fe80::1\n"
+                                        "metadata = http://127.0.0.1:1338/latest\n"
+                                        "cert_file = /c\n"
+                                        "key_file = /k\n"
+                                        "identity_document = yes\n"
+                                        "[dyno]\n"
+                                        "route_drain = 0\n");
+    struct err e = ERR_INIT;
+
+    assert_int_equal(config_check(&c, &e), 0);
+    json_auto_t *urls = config_controllers(&c), *labels = config_labels(&c);
+    json_auto_t *want = json_pack("[s,s,s,s]", "https://b", "https://[fe80::1]:8443/x/y",
+                                  "https://c-1.example:65535", "http://d");
+    assert_true(json_equal(urls, want));
+    json_auto_t *want_labels =
+        json_pack("{s:s,s:s,s:s}", "zone", "eu-west-1a", "k8s.io/x", "a=b", "rack", "7");
+    assert_true(json_equal(labels, want_labels));
+    assert_string_equal(c.address, "fe80::1");
+    assert_string_equal(c.metadata, "http://127.0.0.1:1338/latest");
+    assert_true(c.identity_document);
+    assert_int_equal(c.route_drain, 0);
+    /* Set to nothing they are nothing, and can be added to. */
+    c = read_text(*state, "[link]\ncontrollers = https://a\ncontrollers =\nlabels +=\n"
+                          "labels += a=b\naddress = a.example\nmetadata = off\n");
+    assert_string_equal(c.controllers, "");
+    assert_string_equal(c.labels, "a=b");
+    assert_int_equal(config_check(&c, &e), 0);
+    json_auto_t *none = config_controllers(&c);
+    assert_int_equal(json_array_size(none), 0);
+    c = defaults();
+    json_auto_t *no_labels = config_labels(&c);
+    assert_int_equal(json_object_size(no_labels), 0);
+    /* Also with -o. */
+    assert_int_equal(config_set(&c, "link.controllers=https://a", &e), 0);
+    assert_int_equal(config_set(&c, "link.controllers+=https://b", &e), 0);
+    assert_string_equal(c.controllers, "https://a https://b");
+    assert_int_equal(config_set(&c, "link.agent_id+=b", &e), -EINVAL);
+    assert_string_equal(e.text, "-o: agent_id: += is for lists");
+}
+
+static void controllers_have_a_limit(void **state)
+{
+    scoped_free char *most = controllers_line(LINK_CONTROLLERS_MAX),
+                     *more = controllers_line(LINK_CONTROLLERS_MAX + 1);
+    struct config c = read_text(*state, most);
+    struct err e = ERR_INIT;
+    json_auto_t *urls = config_controllers(&c);
+
+    assert_int_equal(json_array_size(urls), LINK_CONTROLLERS_MAX);
+    refused(*state, more, "18", "at most 16 URLs");
+    /* And in bytes. */
+    char text[2200];
+    (void)snprintf(text, sizeof(text), "link.controllers=https://a/%02037d", 0);
+    assert_int_equal(config_set(&c, text, &e), 0);
+    (void)snprintf(text, sizeof(text), "link.controllers=https://a/%02038d", 0);
+    assert_int_equal(config_set(&c, text, &e), -EINVAL);
+    assert_non_null(strstr(e.text, "controllers: longer than 2047 bytes"));
 }
 
 static void long_lines(void **state)
@@ -518,6 +669,10 @@ static void what_only_the_whole_shows(void **state)
     check_one("agent.uid_range=60000-70000", "nobody");
     check_one("dyno.restart_delay=6m", "restart_delay");
     check_one("agent.state_dir=/run/dynod", "both /run/dynod");
+    check_one("link.controllers=https://a http://b", "http://b is not https://");
+    check_one("link.controllers=https://a https://b https://a", "https://a is there twice");
+    check_one("link.cert_file=/c", "cert_file and key_file of [link] need each other");
+    check_one("link.key_file=/k", "cert_file and key_file of [link] need each other");
     c = defaults();
     assert_int_equal(config_set(&c, "dyno.port_range=20000-20999", &e), 0);
     assert_int_equal(config_set(&c, "agent.uid_range=100000-101015", &e), 0);
@@ -564,13 +719,26 @@ static void rootless_directories(void **state)
 static void the_text_reads_back(void **state)
 {
     static const char *const odd[] = {
-        "agent.log_level=warn",      "agent.uid_range=7-4000",
-        "agent.api_group=ops",       "store.allow_http=on",
-        "store.compressed_max=1025", "store.fetch_stall=61s",
-        "store.fetch_total=90m",     "dyno.cycle=25h",
-        "dyno.restart_delay=1001us", "dyno.port_range=5-50",
-        "size.standard-2x.pids=77",  "size.zz.memory_factor=1.333",
-        "size.zz.memory=100000001",  "logs.tail_lines=3",
+        "agent.log_level=warn",
+        "agent.uid_range=7-4000",
+        "agent.api_group=ops",
+        "store.allow_http=on",
+        "store.compressed_max=1025",
+        "store.fetch_stall=61s",
+        "store.fetch_total=90m",
+        "dyno.cycle=25h",
+        "dyno.restart_delay=1001us",
+        "dyno.port_range=5-50",
+        "size.standard-2x.pids=77",
+        "size.zz.memory_factor=1.333",
+        "size.zz.memory=100000001",
+        "logs.tail_lines=3",
+        "link.controllers=https://a https://b",
+        "link.labels=a=b,c=d",
+        "link.metadata=off",
+        "link.allow_http=yes",
+        "dyno.route_drain=0",
+        "link.address=::1",
     };
     const struct place *p = *state;
     struct config c = defaults(), d = defaults();
@@ -685,6 +853,8 @@ int main(void)
         cmocka_unit_test(defaults_are_the_documented_ones),
         TEST(every_form_of_a_value),
         TEST(bad_files_are_refused_by_line),
+        TEST(what_a_link_may_be),
+        TEST(controllers_have_a_limit),
         TEST(long_lines),
         TEST(sizes_have_a_limit),
         TEST(drop_ins_come_in_name_order),
