@@ -30,18 +30,20 @@ LDFLAGS += $(HARDEN_LD)
 # --- Components ---------------------------------------------------------------------------------
 # Each sees only its own headers and those of the floors below it: an upward #include does not
 # compile (`make check-layers` shows it). An include is written as COMPONENT/file.h.
-COMPONENTS := base slug isolate core logs cli
+COMPONENTS := base slug isolate core logs link cli
 DIR_base := agent/base
 DIR_slug := slug
 DIR_isolate := isolate
 DIR_core := agent/core
 DIR_logs := agent/logs
+DIR_link := agent/link
 DIR_cli := agent/cli
 SEES_base := base
 SEES_slug := base slug
 SEES_isolate := base isolate
 SEES_core := base slug isolate core
 SEES_logs := base logs
+SEES_link := base link
 SEES_cli := base slug isolate cli
 
 inc = $(foreach c,$(1),-I$(BUILD)/inc/$(c))
@@ -55,6 +57,7 @@ LIB_SRC_slug    := $(wildcard slug/*.c)
 LIB_SRC_isolate := $(wildcard isolate/*.c)
 LIB_SRC_core    := $(filter-out agent/core/main.c,$(wildcard agent/core/*.c))
 LIB_SRC_logs    := $(filter-out agent/logs/main.c,$(wildcard agent/logs/*.c))
+LIB_SRC_link    := $(filter-out agent/link/main.c,$(wildcard agent/link/*.c))
 LIB_SRC_cli     := $(filter-out agent/cli/main.c,$(wildcard agent/cli/*.c))
 LIB_SRC_fetch   := $(filter-out slug/fetch/main.c,$(wildcard slug/fetch/*.c))
 SEES_fetch      := base slug
@@ -62,9 +65,10 @@ ALL_LIBS := $(foreach l,cli core logs fetch isolate slug base,$(BUILD)/lib$(l).a
 
 PKGS_dynod       = libsystemd jansson libmicrohttpd libcap libseccomp inih
 PKGS_dynod-logs  = libsystemd jansson zlib libseccomp
+PKGS_dynod-link  = libsystemd jansson libcurl libcrypto libseccomp libcap
 PKGS_dynod-fetch = libsystemd jansson libcurl libarchive libcrypto zlib libisal libseccomp libcap yaml-0.1
 PKGS_dyno        = libsystemd jansson libarchive libcrypto zlib libisal yaml-0.1 libseccomp libcap
-PKGS_all         = $(sort $(PKGS_dynod) $(PKGS_dynod-logs) $(PKGS_dynod-fetch) $(PKGS_dyno))
+PKGS_all         = $(sort $(PKGS_dynod) $(PKGS_dynod-logs) $(PKGS_dynod-link) $(PKGS_dynod-fetch) $(PKGS_dyno))
 
 PROGRAMS := $(addprefix $(BUILD)/bin/,dynod dynod-logs dynod-fetch dyno dyno-init)
 
@@ -80,6 +84,7 @@ $(foreach c,$(COMPONENTS) fetch,$(eval $(call component,$(c))))
 
 $(BUILD)/obj/agent/core/main.o: INCS = $(call inc,$(SEES_core))
 $(BUILD)/obj/agent/logs/main.o: INCS = $(call inc,$(SEES_logs))
+$(BUILD)/obj/agent/link/main.o: INCS = $(call inc,$(SEES_link))
 $(BUILD)/obj/agent/cli/main.o: INCS = $(call inc,$(SEES_cli))
 $(BUILD)/obj/slug/fetch/main.o: INCS = $(call inc,$(SEES_fetch))
 
@@ -99,6 +104,7 @@ $(BUILD)/bin/$(1): $(BUILD)/obj/$(2)/main.o $(foreach l,$(3),$(BUILD)/lib$(l).a)
 endef
 $(eval $(call program,dynod,agent/core,core isolate slug base))
 $(eval $(call program,dynod-logs,agent/logs,logs base))
+$(eval $(call program,dynod-link,agent/link,link base))
 $(eval $(call program,dynod-fetch,slug/fetch,fetch slug base))
 $(eval $(call program,dyno,agent/cli,cli isolate slug base))
 

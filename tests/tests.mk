@@ -5,11 +5,20 @@ UNIT_TESTS := $(CMOCKA_SRC:tests/unit/%.c=$(BUILD)/tests/%)
 
 # Tests may look at every floor.
 TEST_INC = $(call inc,$(COMPONENTS)) -Itests/unit -I$(CURDIR)
-$(BUILD)/tests/test_%: tests/unit/test_%.c $(ALL_LIBS) | $(INCLUDE_ROOTS)
+define unit_test
 	@mkdir -p $(dir $@)
 	$(if $(Q),@echo "  TEST $@")
 	$(Q)$(CC) $(CFLAGS) $(TEST_INC) -MMD -MP $(shell $(PKG_CONFIG) --cflags $(PKGS_all) cmocka) $(LDFLAGS) \
-	    -o $@ $< $(ALL_LIBS) $(ALL_LIBS) $(shell $(PKG_CONFIG) --libs $(PKGS_all) cmocka)
+	    -o $@ $< $(1) $(1) $(shell $(PKG_CONFIG) --libs $(PKGS_all) cmocka)
+endef
+$(BUILD)/tests/test_%: tests/unit/test_%.c $(ALL_LIBS) | $(INCLUDE_ROOTS)
+	$(call unit_test,$(ALL_LIBS))
+
+# dynod-link has an http.c as dynod-fetch has one: what includes its headers is linked with it alone.
+LINK_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(shell grep -l '^.include "link/' $(CMOCKA_SRC)))
+LINK_LIBS  := $(BUILD)/liblink.a $(BUILD)/libbase.a
+$(LINK_TESTS): $(BUILD)/tests/%: tests/unit/%.c $(LINK_LIBS) | $(INCLUDE_ROOTS)
+	$(call unit_test,$(LINK_LIBS))
 
 $(BUILD)/tests/test_spawn $(BUILD)/tests/test_confine $(BUILD)/tests/test_stack: $(BUILD)/bin/dyno-init
 
