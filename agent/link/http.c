@@ -374,7 +374,7 @@ static void finish(struct http *h)
     int left;
 
     h->freed = &freed;
-    while (!freed && (msg = curl_multi_info_read(h->multi, &left))) {
+    while ((msg = curl_multi_info_read(h->multi, &left))) {
         struct http_job *job = NULL;
         CURLcode code = msg->data.result;
 
@@ -385,9 +385,10 @@ static void finish(struct http *h)
         job->ended = true;
         tell(job, code);
         job_free(job);
+        if (freed)
+            return;
     }
-    if (!freed)
-        h->freed = NULL;
+    h->freed = NULL;
 }
 
 static int on_io(sd_event_source *s, int fd, uint32_t revents, void *userdata)

@@ -38,7 +38,8 @@ struct http_request {
     const struct http_trust *trust; /* NULL: the system's authorities, no client certificate */
 };
 
-/* Valid during the callback only. */
+/* Valid during the callback only. KIND, of an error, is one of "resolve", "connect", "tls",
+ * "timeout", "redirect", "too-big", "broken", "not-http", "url", "memory". */
 struct http_answer {
     int status; /* 0: none came */
     const char *body;
@@ -46,8 +47,7 @@ struct http_answer {
     const char *type;          /* Content-Type; "" when there is none */
     uint64_t retry_after_usec; /* 0: not asked for. At most HTTP_RETRY_AFTER_SEC */
     const struct err *why;     /* not NULL: there is no answer */
-    const char *kind;          /* of the error: "resolve", "connect", "tls", "timeout", "redirect",
-                                * "too-big",          "broken", "not-http", "url", "memory"; NULL without one */
+    const char *kind;          /* of the error; NULL without one */
 };
 typedef void (*http_done_fn)(void *userdata, const struct http_answer *answer);
 
