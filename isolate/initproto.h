@@ -1,5 +1,13 @@
 /* initproto.h - what dynod and dyno-init say to each other. Shared with a program that has no libc:
- * only types. Binary, fixed size, versioned: a newer agent adopts an older dyno-init.
+ * only types. Binary, fixed size, versioned: a newer agent adopts an older dyno-init, and after a
+ * downgrade an older agent a newer one.
+ *
+ * INIT_PROTO_VERSION is the version of the packets' layout and of what their kinds mean, and it
+ * stays: dynos outlive agents by months. What is new is a new kind, or a reserved field in
+ * which 0 means what was meant before. Both sides ignore kinds that they do not know, so who asks
+ * for something new must do without an answer (run_identity.c does by asking INIT_HELLO after it).
+ * A packet, or an exit record, of another version is not understood at all: that dyno would have to
+ * be ended.
  *
  * dyno-init is PID 1 of a dyno. It starts the command of its launch record, keeps the read end of
  * the log pipe, reaps, signals, and remembers how the command ended until somebody has heard it. It
@@ -10,7 +18,13 @@
  *
  * It lives until INIT_RELEASE, even after its command has ended: an exit is not lost because nobody
  * was there to hear it. It also writes the newest event (INIT_STARTED, INIT_MAIN_ENDED,
- * INIT_EXITED) into its record descriptor at once, so that the exit survives dyno-init itself. */
+ * INIT_EXITED) into its record descriptor at once, so that the exit survives dyno-init itself.
+ *
+ * It knows who it is by a sealed memfd that its agent gives it (INIT_IDENTITY) and that it hands to
+ * any later agent that asks (INIT_WHO), without ever looking into it: what the state files on disk
+ * said is lost with them, this is not. Nothing in the dyno can reach the descriptor (dyno-init is
+ * not dumpable, and every command starts with all but its stdio closed), and nobody can change what
+ * it holds. */
 #ifndef ISOLATE_INITPROTO_H
 #define ISOLATE_INITPROTO_H
 
@@ -60,6 +74,11 @@ enum init_request_kind {
     INIT_EXEC_SIGNAL = 5, /* signo to the process group of the exec `token` */
     INIT_RELEASE = 6,     /* the exit has been recorded and the log pipe read to its end: exit.
                            * Ignored before INIT_PHASE_ENDED */
+    INIT_IDENTITY = 7, /* descriptor: [0] who this is. The first packet on INIT_FD_CTL, sent before
+                        * dyno-init exists: an agent's death cannot come between. Only the first
+                        * one counts; answered by nothing */
+    INIT_WHO = 8,      /* answered at once by INIT_IAM on the connection that it comes by, which
+                        * need not be the current one and does not become it */
 };
 
 struct init_request {
@@ -82,6 +101,7 @@ enum init_event_kind {
     INIT_EXEC_FAILED = 6,  /* token; status: the errno */
     INIT_EXEC_EXITED = 7,  /* token; status: the wait status */
     INIT_MAIN_ENDED = 8,   /* after INIT_STOP: the command ended (status), others still run */
+    INIT_IAM = 9,          /* descriptor: [0] what INIT_IDENTITY brought; absent: nothing came */
 };
 
 /* ENDED: every process is gone, as INIT_EXITED says. While the command is over but others still run

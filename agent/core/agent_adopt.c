@@ -5,14 +5,33 @@
 #include "core/dyno.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
-static void odd_trace(void *userdata, const char *id, const char *why)
+static void odd_trace(void *userdata, const struct run_odd *odd)
 {
-    char safe[300];
+    static const char *const outcomes[] = {
+        [RUN_ODD_UNBORN] = "removed: its start had not begun",
+        [RUN_ODD_REMOVED] = "removed",
+        [RUN_ODD_REBUILT] = "adopted: its dyno-init says who it is",
+        [RUN_ODD_DEAD] = "it has ended: what is known of its end is reported",
+        [RUN_ODD_ENDED] = "killed: nothing says who it is",
+    };
+    struct agent *a = userdata;
+    char name[300], why[600], text[1000];
 
-    (void)userdata;
-    log_warn("a trace is set aside: %s: %s", text_escape(safe, sizeof(safe), id, strlen(id)), why);
+    (void)text_escape(name, sizeof(name), odd->name, strlen(odd->name));
+    (void)text_escape(why, sizeof(why), odd->why, strlen(odd->why));
+    if (odd->outcome == RUN_ODD_UNBORN) { /* what a death at the wrong moment leaves: nothing odd */
+        log_info("%s: %s", name, outcomes[odd->outcome]);
+        return;
+    }
+    (void)snprintf(text, sizeof(text), "the trace of %s is no good (%s): %s", name, why,
+                   outcomes[odd->outcome]);
+    log_warn("%s%s%s", text, odd->kept[0] ? "; kept as " : "", odd->kept);
+    agent_event(
+        a, "agent", NULL,
+        json_pack("{s:s,s:s,s:s,s:s}", "text", text, "run", name, "why", why, "kept", odd->kept));
 }
 
 /* Fails when we lack the means: to go on would be to start a second one of what may run. */
@@ -22,6 +41,8 @@ static int adopt_one(struct agent *a, const struct run_trace *t, struct err *e)
 
     if (!t->clean && t->recorded)
         (void)agent_adopt_remains(a, t);
+    if (t->guessed && t->recorded) /* not enough to restart it with */
+        return 0;
     int r = dyno_adopt(a, t, &d, e);
     if (r == -EEXIST || r == -EBADMSG) {
         struct run *stray = t->recorded ? NULL : agent_adopt_remains(a, t);

@@ -18,15 +18,7 @@ struct initlink {
     bool *freed; /* set while a callback runs */
 };
 
-/* What came in one packet. */
-struct packet {
-    struct init_event event;
-    pid_t pid;
-    int fd;
-};
-
-/* 1: P is filled; 0: nothing now; -errno: the connection is of no more use. */
-static int receive(int sock, struct packet *p)
+int initlink_receive(int sock, struct init_packet *p)
 {
     union {
         struct cmsghdr header;
@@ -45,15 +37,12 @@ static int receive(int sock, struct packet *p)
     if (n == 0)
         return -EPIPE;
     p->fd = -1;
-    p->pid = 0;
+    p->cred = (struct ucred){0};
     for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
         if (c->cmsg_level != SOL_SOCKET)
             continue;
         if (c->cmsg_type == SCM_CREDENTIALS) {
-            struct ucred cred;
-
-            memcpy(&cred, CMSG_DATA(c), sizeof(cred));
-            p->pid = cred.pid;
+            memcpy(&p->cred, CMSG_DATA(c), sizeof(p->cred));
         } else if (c->cmsg_type == SCM_RIGHTS) {
             size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
             int fds[FD_PASS_MAX];
@@ -76,7 +65,7 @@ static int receive(int sock, struct packet *p)
 static int on_io(sd_event_source *s, int fd, uint32_t revents, void *userdata)
 {
     struct initlink *l = userdata;
-    struct packet p = {.fd = -1};
+    struct init_packet p = {.fd = -1};
     bool freed = false;
     int r;
 
@@ -84,8 +73,8 @@ static int on_io(sd_event_source *s, int fd, uint32_t revents, void *userdata)
     (void)fd;
     (void)revents;
     l->freed = &freed;
-    while ((r = receive(l->sock, &p)) > 0) {
-        l->ops->on_event(l->userdata, &p.event, p.pid, p.fd);
+    while ((r = initlink_receive(l->sock, &p)) > 0) {
+        l->ops->on_event(l->userdata, &p.event, p.cred.pid, p.fd);
         if (freed)
             return 0;
     }

@@ -6,8 +6,20 @@
 #include "isolate/initproto.h"
 
 #include <stddef.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 #include <systemd/sd-event.h>
+
+/* What comes in one packet. */
+struct init_packet {
+    struct init_event event;
+    struct ucred cred; /* dyno-init's on the host, as the kernel vouches; 0 without SO_PASSCRED */
+    int fd;            /* that came along, the caller's; -1: none */
+};
+
+/* Reads one packet from SOCK without waiting. 1: *p is filled; 0: nothing now; -EBADMSG: not a
+ * packet of this version; else -errno: the connection is of no more use. */
+int initlink_receive(int sock, struct init_packet *p);
 
 struct initlink;
 struct initlink_ops {

@@ -103,7 +103,8 @@ static int make_dir(struct run *r, const struct run_spec *spec, struct start_fds
     r->dirfd = openat(r->env->run_dirfd, r->id, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (r->dirfd < 0)
         return err_set(e, errno, "open the directory of %s", r->id);
-    r->record = json_pack("{s:i,s:s,s:O}", "v", 1, "id", r->id, "record", spec->record);
+    r->record =
+        json_pack("{s:i,s:s,s:O}", "v", RUN_RECORD_VERSION, "id", r->id, "record", spec->record);
     int ret = r->record ? write_record(r, e) : err_set(e, ENOMEM, "write " RUN_RECORD);
     if (ret < 0)
         return ret;
@@ -128,15 +129,14 @@ static int make_channels(struct run *r, const struct run_spec *spec, struct star
         return err_set(e, errno, "make the log pipe");
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, f->ctl) < 0)
         return err_set(e, errno, "make the socket pair for dyno-init");
+    int ret = run_identity_give(r, spec->record, f->ctl[0], e);
+    if (ret < 0)
+        return ret;
     r->attached = spec->attached;
     r->attach.tty = spec->tty;
-    if (spec->attached && !spec->tty) {
-        int ret = run_pipes(f->stdio, r->attach.fds, e);
-
-        if (ret < 0)
-            return ret;
-    }
-    return launch_memfd(&launch, &f->launch, e);
+    if (spec->attached && !spec->tty)
+        ret = run_pipes(f->stdio, r->attach.fds, e);
+    return ret < 0 ? ret : launch_memfd(&launch, &f->launch, e);
 }
 
 static int spawn(struct run *r, const struct run_spec *spec, struct start_fds *f, struct err *e)

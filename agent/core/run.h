@@ -4,7 +4,17 @@
  *
  * RUNTIME/run/ID/ holds what survives the agent: run.json (who this is; at the end, how it ended),
  * init.sock (where dyno-init listens), exit (dyno-init's record). RUN/ID is also the name of the
- * cgroup, of the scratch directory and of the log spool. */
+ * cgroup, of the scratch directory and of the log spool.
+ *
+ * run.json is {"v": 1, "id": ID, "record": {...}, "end": {...}}: whose run it is, and how it ended
+ * once that has been reported. Its versions: an agent writes RUN_RECORD_VERSION and reads that one
+ * and the one before. A field that an agent can do without is simply added (what is not known is
+ * ignored, and written back as it was); the version grows only when the one before would misread.
+ * Any other version, and a file that is torn, is set aside in RUNTIME/odd, and said so; who the run
+ * is then comes from its dyno-init, which was told at the start: {"v": 1, "id": ID, "record":
+ * {...}} in a sealed memfd. That version never grows and "record" never loses a field or changes
+ * what one means, because an agent of any age must be able to read it: after a downgrade it is all
+ * there is. */
 #ifndef CORE_RUN_H
 #define CORE_RUN_H
 
@@ -19,7 +29,11 @@
 #include <stdint.h>
 #include <systemd/sd-event.h>
 
-#define RUN_ID_MAX 160
+#define RUN_ID_MAX           160
+#define RUN_RECORD_VERSION   1
+#define RUN_RECORD_OLDEST    1 /* that is still read: RUN_RECORD_VERSION - 1, from 2 on */
+#define RUN_IDENTITY_VERSION 1 /* for good */
+#define RUN_ODD_KEPT         32
 
 /* What all runs share; lives as long as the agent. */
 struct run_env {
@@ -116,20 +130,37 @@ int run_exec(struct run *r, char *const *argv, char *const *env, bool tty, uint1
              uint16_t cols, uint32_t *ret_token, struct err *e);
 void run_exec_signal(struct run *r, uint32_t token, int signo);
 
-/* --- Adoption: run_adopt.c --- */
+/* --- Adoption --- */
 
-/* What one directory of RUNTIME/run says. */
+/* What one directory of RUNTIME/run says (or, where it says nothing, what could be found out). */
 struct run_trace {
     char id[RUN_ID_MAX];
     json_t *record; /* run.json: "record", and "end" when its end is recorded */
     bool recorded;  /* "end" is there: how it ended is on record */
     bool clean;     /* nothing else of it is left: a tombstone */
+    bool guessed;   /* "record" has only what the id and the kernel tell; nothing of it runs on */
 };
 
-/* Reads all traces; unreadable ones are removed with everything of theirs (their cgroup is killed)
- * and told through ODD(userdata, id, why). *ret: to be freed with run_traces_free(). */
+/* A state file that was not as it should be. */
+struct run_odd {
+    const char *name; /* the run's id, or whatever lay there (a stranger's: escape it) */
+    const char *why;
+    const char *kept; /* where it was set aside: "odd/NAME" below RUNTIME; "": nothing to keep */
+    enum run_odd_outcome {
+        RUN_ODD_UNBORN,  /* an agent died before it wrote anything; removed */
+        RUN_ODD_REMOVED, /* no run's, or one whose end is on record; removed */
+        RUN_ODD_REBUILT, /* dyno-init said who it is: the run is adopted */
+        RUN_ODD_DEAD,    /* dyno-init is dead, or out of reach: its end is going to be reported */
+        RUN_ODD_ENDED,   /* dyno-init lives and cannot say who it is: the dyno is killed */
+    } outcome;
+};
+
+/* All traces, sorted by id; each oddity is told through ODD(userdata, ...) when it has been dealt
+ * with. Waits up to 10 s, all in all, for dyno-inits that have to be asked. Fails when it is our
+ * means that fail, before anything has been changed of the run that this was about. *ret: to be
+ * freed with run_traces_free(). */
 int run_traces(struct run_env *env, struct run_trace **ret, size_t *ret_n,
-               void (*odd)(void *userdata, const char *id, const char *why), void *userdata,
+               void (*odd)(void *userdata, const struct run_odd *odd), void *userdata,
                struct err *e);
 void run_traces_free(struct run_trace *traces, size_t n);
 

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/pidfd.h>
@@ -35,19 +36,26 @@ void run_request(struct run *r, uint32_t kind, int signo)
 
 /* --- The end --- */
 
-bool run_read_exit(struct run *r)
+int run_read_exit(struct run *r)
 {
     scoped_free char *data = NULL;
-    struct err ignored = ERR_INIT;
+    struct err why = ERR_INIT;
     struct init_event event;
-    size_t len;
+    size_t len = 0;
+    int rc = file_read(r->dirfd, RUN_EXIT, sizeof(event), &data, &len, &why);
 
-    if (file_read(r->dirfd, RUN_EXIT, sizeof(event), &data, &len, &ignored) < 0 ||
-        len != sizeof(event))
-        return false;
-    memcpy(&event, data, sizeof(event));
-    if (event.version != INIT_PROTO_VERSION)
-        return false;
+    if (rc == -ENOENT || (rc == 0 && len == 0))
+        return 0;
+    if (rc == 0 && len == sizeof(event))
+        memcpy(&event, data, sizeof(event));
+    if (rc < 0 || len != sizeof(event) || event.version != INIT_PROTO_VERSION) {
+        char from[RUN_ID_MAX + 16], kept[RUN_KEPT_MAX];
+
+        (void)snprintf(from, sizeof(from), "%s/" RUN_EXIT, r->id);
+        run_set_aside(r->env, from, kept);
+        log_warn("%s: its exit record is torn or of another version, set aside as %s", r->id, kept);
+        return -EBADMSG;
+    }
     r->started_boot = event.started_boot_usec;
     r->started = r->started || r->started_boot != 0;
     r->start_errno = (int)event.start_errno;
@@ -57,7 +65,7 @@ bool run_read_exit(struct run *r)
         r->status_known = true;
         r->ended_boot = event.ended_boot_usec;
     }
-    return true;
+    return 1;
 }
 
 void run_note_end(struct run *r)
@@ -199,7 +207,7 @@ static int on_pidfd(sd_event_source *s, int fd, uint32_t revents, void *userdata
     r->on_pidfd = sd_event_source_disable_unref(r->on_pidfd);
     fd_closep(&r->pidfd);
     initlink_freep(&r->link);
-    if (!r->told_ended && !run_read_exit(r) && !r->started && !r->failed.errnum)
+    if (!r->told_ended && run_read_exit(r) == 0 && !r->started && !r->failed.errnum)
         (void)err_say(&r->failed, EIO, "the start ended before the command ran");
     if (r->told_ended)
         run_finish(r);

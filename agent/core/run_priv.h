@@ -1,5 +1,6 @@
 /* run_priv.h - the inside of struct run, for run.c (start), run_life.c (what happens to it),
- * run_exec.c and run_adopt.c only. */
+ * run_exec.c, and run_trace.c, run_identity.c, run_adopt.c and run_sweep.c (what an earlier agent
+ * left) only. */
 #ifndef CORE_RUN_PRIV_H
 #define CORE_RUN_PRIV_H
 
@@ -64,12 +65,38 @@ int run_connect_init(struct run *r, struct err *e);
 void run_request(struct run *r, uint32_t kind, int signo);
 /* Every process is gone, as far as it will ever be known; tells the owner once. */
 void run_note_end(struct run *r);
-/* Takes what the exit record says, if it is there. True: it says that the command was executed. */
-bool run_read_exit(struct run *r);
+/* Takes what the exit record says. 1: it has; 0: nothing is on record: the command was not
+ * executed. -EBADMSG: no telling (set aside, and said so). */
+int run_read_exit(struct run *r);
 /* Three pipes: the command's ends of stdin, stdout, stderr, and ours. What was made before a
  * failure is in the arrays, for the caller to close. */
 int run_pipes(int theirs[3], int ours[3], struct err *e);
 void attach_fds_close(struct run_attach_fds *fds);
+
+/* --- What an earlier agent left --- */
+
+/* Any other failure to reach a dyno-init is ours: it says nothing about what runs. */
+bool run_nobody_listens(int errnum);
+/* Sends who R is ahead of everything else on SOCK, the agent's end of INIT_FD_CTL. */
+int run_identity_give(const struct run *r, const json_t *record, int sock, struct err *e);
+/* Asks the dyno-init of the run ID. Does not wait. */
+int run_identity_ask(const struct run_env *env, const char *id, int *ret_sock, struct err *e);
+/* Its answer; *ret_record is the caller's. -ENODATA: it lives (*ret_cred is its process) and cannot
+ * say; -ETIMEDOUT (DEADLINE is boot usec): it says nothing; -EBADMSG: what it says is no good. */
+int run_identity_hear(int sock, const char *id, uint64_t deadline, json_t **ret_record,
+                      struct ucred *ret_cred, struct err *e);
+/* The same from the memfd. */
+int run_identity_read(int fd, const char *id, json_t **ret_record, struct err *e);
+
+/* Moves FROM (below RUNTIME/run) to RUNTIME/odd, where the newest RUN_ODD_KEPT are kept. Fills
+ * KEPT with "odd/NAME", or with why it could not be kept, which must stop nobody. */
+#define RUN_KEPT_MAX 512
+void run_set_aside(const struct run_env *env, const char *from, char kept[RUN_KEPT_MAX]);
+/* TRACES are sorted by id. */
+bool run_is_traced(const struct run_trace *traces, size_t n, const char *id);
+
+/* --- Execs --- */
+
 void run_exec_answer(struct run *r, const struct init_event *event, int fd);
 void run_execs_fail(struct run *r);
 

@@ -33,15 +33,13 @@ void agent_event(const struct init *in, uint32_t kind, struct init_event *ev)
                               .ended_boot_usec = in->ended_usec};
 }
 
-/* True when it is sent, or when nobody is there to be sent anything any more. */
-static bool send_event(struct init *in, struct init_event *ev, int fd)
+/* As sendmsg(2). */
+static long send_on(int conn, struct init_event *ev, int fd)
 {
     struct sys_iovec iov = {ev, sizeof(*ev)};
     union control control = {0};
     struct sys_msghdr msg = {.iov = &iov, .iov_len = 1};
 
-    if (in->conn < 0)
-        return false;
     if (fd >= 0) {
         control.head = (struct sys_cmsghdr){.len = sizeof(control.head) + sizeof(int),
                                             .level = SYS_SOL_SOCKET,
@@ -52,7 +50,14 @@ static bool send_event(struct init *in, struct init_event *ev, int fd)
         /* The kernel aligns a control message to its word. */
         msg.control_len = (msg.control_len + sizeof(long) - 1) & ~(sizeof(long) - 1);
     }
-    long n = sys3(__NR_sendmsg, in->conn, &msg, SYS_MSG_NOSIGNAL | SYS_MSG_DONTWAIT);
+    return sys3(__NR_sendmsg, conn, &msg, SYS_MSG_NOSIGNAL | SYS_MSG_DONTWAIT);
+}
+
+static bool send_event(struct init *in, struct init_event *ev, int fd)
+{
+    if (in->conn < 0)
+        return false;
+    long n = send_on(in->conn, ev, fd);
     if (n < 0 && n != -EAGAIN && n != -EINTR)
         close_fd(&in->conn);
     return n >= 0;
@@ -248,10 +253,31 @@ static void do_hello(struct init *in, bool candidate)
     in->owe_state = true;
 }
 
-static void handle(struct init *in, const struct init_request *req, const int *fds, bool candidate)
+/* Owed to nobody: a connection that just said one word has room for the answer. */
+static void do_who(const struct init *in, int conn)
+{
+    struct init_event ev;
+
+    agent_event(in, INIT_IAM, &ev);
+    (void)send_on(conn, &ev, in->identity);
+}
+
+static void do_identity(struct init *in, int *fd)
+{
+    if (in->identity >= 0)
+        return;
+    in->identity = *fd;
+    *fd = -1;
+}
+
+static void handle(struct init *in, const struct init_request *req, int *fds, bool candidate)
 {
     bool signo_ok = req->signo > 0 && req->signo <= SIGNAL_MAX;
 
+    if (req->kind == INIT_WHO) {
+        do_who(in, candidate ? in->candidate : in->conn);
+        return;
+    }
     if (req->kind == INIT_HELLO) {
         do_hello(in, candidate);
         return;
@@ -277,6 +303,9 @@ static void handle(struct init *in, const struct init_request *req, const int *f
         /* An exit that nobody could have recorded yet is not let go. */
         in->release = in->phase == INIT_PHASE_ENDED;
         break;
+    case INIT_IDENTITY:
+        do_identity(in, &fds[0]);
+        break;
     default: /* a newer agent's; it learns from the silence */
         break;
     }
@@ -292,6 +321,17 @@ static size_t received_fds(const struct sys_msghdr *msg, const union control *co
         n = REQUEST_FDS;
     memcpy(fds, control->space + sizeof(control->head), n * sizeof(int));
     return n;
+}
+
+void agent_take_identity(struct init *in)
+{
+    struct init_request req = {0};
+    long n = sys6(__NR_recvfrom, in->conn, (long)&req, sizeof(req), SYS_MSG_PEEK | SYS_MSG_DONTWAIT,
+                  0, 0);
+
+    /* Anything else waits until there is a command that it can be about. */
+    if (n == sizeof(req) && req.kind == INIT_IDENTITY)
+        agent_read(in, false);
 }
 
 void agent_read(struct init *in, bool candidate)

@@ -52,6 +52,7 @@ struct init {
     bool owe_state, owe_start, owe_main_ended, owe_exited;
     struct init_event refusal; /* of one request; kind 0: none. No request is read meanwhile */
 
+    int identity;  /* what INIT_IDENTITY brought; -1: nothing */
     int conn;      /* the current agent, -1: none */
     int candidate; /* connected, has not said INIT_HELLO yet; -1: none */
     int sigfd;
@@ -63,6 +64,9 @@ uint64_t init_now(void); /* CLOCK_BOOTTIME, microseconds */
 
 /* --- agent.c: the conversation --- */
 
+/* Takes the identity that waits on the first connection, if one does. Before anything else is read
+ * or sent there: a dead agent's connection breaks at the first word. */
+void agent_take_identity(struct init *in);
 void agent_accept(struct init *in);
 /* Reads one request from the current agent, or from the candidate. */
 void agent_read(struct init *in, bool candidate);

@@ -151,7 +151,7 @@ static void wait_and_serve(struct init *in)
 
 int start_main(int argc, char **argv)
 {
-    static struct init in = {.master = -1, .conn = INIT_FD_CTL, .candidate = -1};
+    static struct init in = {.master = -1, .identity = -1, .conn = INIT_FD_CTL, .candidate = -1};
     uint64_t chld = UINT64_C(1) << (SIGCHLD - 1);
 
     (void)argc;
@@ -161,6 +161,7 @@ int start_main(int argc, char **argv)
     (void)sys5(__NR_prctl, PR_SET_NAME, "dyno-init", 0, 0, 0);
     (void)sys4(__NR_rt_sigprocmask, SIG_SETMASK, &chld, NULL, sizeof(chld));
     in.sigfd = (int)sys4(__NR_signalfd4, -1, &chld, sizeof(chld), O_CLOEXEC | O_NONBLOCK);
+    agent_take_identity(&in);
     start_command(&in);
     reap(&in);
     while (!in.release) {

@@ -89,6 +89,7 @@ struct sys_cmsghdr {
 #define SYS_SEEK_END         2
 #define SYS_SOL_SOCKET       1
 #define SYS_SCM_RIGHTS       1
+#define SYS_MSG_PEEK         0x02
 #define SYS_MSG_TRUNC        0x20
 #define SYS_MSG_DONTWAIT     0x40
 #define SYS_MSG_NOSIGNAL     0x4000
