@@ -13,6 +13,7 @@ struct model {
     size_t n, cap;
     uint64_t n_dynos; /* of all formations */
     uint64_t generation;
+    struct standing *standing; /* NULL: nothing yet */
 };
 
 struct model_change {
@@ -36,6 +37,7 @@ void model_clear(struct model *m)
     for (size_t i = 0; i < m->n; i++)
         app_freep(&m->apps[i]);
     free(m->apps);
+    free(m->standing);
     *m = (struct model){0};
 }
 
@@ -89,6 +91,13 @@ uint64_t model_generation(const struct model *m)
     return m->generation;
 }
 
+const struct standing *model_standing(const struct model *m)
+{
+    static const struct standing nothing;
+
+    return m->standing ? m->standing : &nothing;
+}
+
 /* --- Changes --- */
 
 void model_drop(struct model_change **change)
@@ -98,6 +107,7 @@ void model_drop(struct model_change **change)
     if (!c)
         return;
     app_freep(&c->op.app);
+    free(c->op.standing);
     json_decref(c->op.out);
     free(c);
     *change = NULL;
@@ -136,7 +146,21 @@ static int bring_app(struct model_change *c, enum op_app which, struct err *e)
         return -e->errnum;
     c->old = found ? c->m->apps[i] : NULL;
     c->op.app = found ? app_copy(c->old) : app_new(name);
-    return c->op.app ? 0 : err_set(e, ENOMEM, "%s of %s", c->op.name, name);
+    if (!c->op.app)
+        return err_set(e, ENOMEM, "%s of %s", c->op.name, name);
+    if (json_object_get(c->op.entry, "by"))
+        c->op.app->controlled = true;
+    return 0;
+}
+
+/* Gives the operation a copy of what is beside the apps. */
+static int bring_standing(struct model_change *c, struct err *e)
+{
+    c->op.standing = malloc(sizeof(*c->op.standing));
+    if (!c->op.standing)
+        return err_set(e, ENOMEM, "%s", c->op.name);
+    *c->op.standing = *model_standing(c->m);
+    return 0;
 }
 
 /* How many dynos the change adds; less than none is fine. */
@@ -172,7 +196,11 @@ int model_prepare(struct model *m, const json_t *entry, struct model_change **re
     c->op.name = rule->name;
     c->op.entry = entry;
     c->op.generation = m->generation;
-    if (rule->app != OP_APP_NONE)
+    if (rule->standing || json_object_get(entry, "by"))
+        r = bring_standing(c, e);
+    if (r == 0)
+        r = op_by(&c->op, e);
+    if (r == 0 && rule->app != OP_APP_NONE)
         r = bring_app(c, rule->app, e);
     if (r == 0)
         r = rule->run(&c->op, e);
@@ -213,6 +241,10 @@ void model_commit(struct model_change **change)
     assert(c);
     struct model *m = c->m;
     m->generation = c->op.generation;
+    if (c->op.standing) {
+        free(m->standing);
+        m->standing = TAKE_PTR(c->op.standing);
+    }
     if (c->old)
         m->n_dynos -= app_n_dynos(c->old);
     if (c->op.forget) {
@@ -258,12 +290,17 @@ static size_t add_formation(const struct app *app, struct want *out)
 
     for (size_t i = 0; i < app->n_types && !app->stopped; i++) {
         const struct want_type *t = &app->types[i];
+        unsigned stop_after =
+            (unsigned)json_integer_value(json_object_get(app->release.stop_after, t->name));
 
-        for (unsigned num = 1; num <= t->count; num++) {
+        for (unsigned k = 0; k < t->count; k++) {
+            unsigned num = type_num(t, k);
+
             if (app_is_marked_stopped(app, t->name, num))
                 continue;
             out[n] = want_of(app, t->name, num);
             out[n].type = t;
+            out[n].stop_after = stop_after;
             out[n++].generation = app_generation_of(app, t->name, num);
         }
     }

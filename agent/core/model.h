@@ -4,18 +4,24 @@
  * An entry is an object with "op" and the fields below; those in [] may be absent. Anything else in
  * it is an error that names the field.
  *
+ * A formation is {type: n}, the dynos 1 to n, or {type: [numbers]}, these dynos: distinct, in any
+ * order.
+ *
  * - release: app, url or dir (local mode: an unpacked app, used in place), [digest|null], [env
  *   {NAME: VALUE}], [size] ("": the default size), [types|null [{name, command,
  *   [from_release_file], [direct]}]] (direct: the command is cut at blanks and executed without a
- *   shell), [formation|null {type: n}], [created] (real usec), [restart] (false: a dyno that ended
- *   stays down), [ports {type: n}] (local mode: instance i of type listens on n + i - 1). A
- *   formation given is the whole one: types not named get none. Without one, the former release's
- *   is kept; a first release gets web=1. Completed with: version (the last one plus 1),
- *   generation, unknown_types as below.
+ *   shell), [formation|null], [created] (real usec), [restart] (false: a dyno that ended stays
+ *   down), [ports {type: n}] (local mode: instance i of type listens on n + i - 1), [version] (a
+ *   controller's own numbering: any), [stop_after {type: seconds}] (without a word from a
+ *   controller for so long, dynos of that type are not wanted), [meta {[app_id], [app_name],
+ *   [created_at], [slug_commit], [slug_description]}] (what the dynos are told about themselves),
+ *   [controlled] (compaction). A formation given is the whole one: types not named get none.
+ *   Without one, the former release's is kept; a first release gets web=1. Nothing else is kept.
+ *   Completed with: version (the last one plus 1), generation, unknown_types as below.
  * - resolve: app, version, [digest|null], types: the fetch has said what the release holds.
  *   -ESTALE: a newer release has come; -EALREADY: it was resolved. Types of the formation that the
  *   release lacks are dropped; *ret_entry lists them as "unknown_types".
- * - scale: app, formation {type: n}: only the named types change. Ends `stop`: the app's, and that
+ * - scale: app, formation: only the named types change. Ends `stop`: the app's, and that
  *   of the named types' single dynos.
  * - stop: app, [dyno "web.1"]: wanted no more, until scale, restart or release. One-offs too, and
  *   for those it is final.
@@ -27,6 +33,20 @@
  * - forget: app: its release, formation and one-offs go.
  * - generation: generation N: the counter is at least N from here on (compaction; or an agent that
  *   adopts a dyno of a generation that the journal has lost).
+ * - drain: reason, [deadline] (real usec; 0: none), [since] (real usec; when it is draining
+ * already, absent keeps the first one's): the instance is to be emptied. What is wanted stays: it
+ * is the reconciler that starts nothing. undrain: no more; nothing when it is not draining.
+ * - control: [by], [outcome "done"|"refused"], [settled [{id, outcome}]] (compaction: the oldest
+ *   first): nothing but what "by" does.
+ *
+ * Each of them may carry "by" {store, [generation, id]}, the controller's command that it comes
+ * from: the app that it names is `controlled` from then on, and, with generation and id, the
+ * command is settled: model_control() is that store and generation, the id one of the last
+ * MODEL_COMMANDS_KEPT with its outcome ("done", but for what a control entry says; an id that is
+ * among them stays as it is). A command of several entries carries generation and id in its last
+ * one only, so that one cut off in the middle is asked for again. A generation of the same store
+ * that is not above the last one: -ESTALE, nothing is done; another store's may be any (the caller
+ * knows whether it may).
  *
  * Unknown app: -ENOENT; unknown op: -EOPNOTSUPP; bad field: -EINVAL; a limit: -EBUSY. All are the
  * operator's fault.
@@ -39,6 +59,7 @@
 #define CORE_MODEL_H
 
 #include "base/err.h"
+#include "base/linkproto.h"
 #include "base/name.h"
 
 #include <jansson.h>
@@ -56,13 +77,18 @@
 #define MODEL_ARGV_MAX        1000    /* arguments of a one-off, together MODEL_STRING_MAX bytes */
 #define MODEL_URL_MAX         8192
 #define MODEL_DIR_MAX         4095
-#define ONEOFF_TYPE           "run" /* the type in a one-off's name */
+#define MODEL_VERSION_MAX     2147483647u /* of a release */
+#define MODEL_STOP_AFTER_MAX  86400       /* seconds */
+#define MODEL_META_MAX        4096        /* bytes of one member of meta */
+#define MODEL_COMMANDS_KEPT   256         /* settled commands whose ids are known */
+#define ONEOFF_TYPE           "run"       /* the type in a one-off's name */
 
 struct want_type {
     char name[TYPE_NAME_MAX + 1];
     const char *command; /* NULL until the release is resolved; lies in TEXT */
     json_t *text;
-    unsigned count;
+    unsigned count; /* dynos of it that are wanted: */
+    json_t *nums;   /* their numbers, rising; NULL: 1 to count. See type_num() */
     bool from_release_file;
     bool direct;   /* no shell: the words of the command are its arguments */
     unsigned port; /* local mode: of instance 1; 0: the agent chooses, for `web` only */
@@ -73,11 +99,13 @@ struct release {
     char *url;        /* NULL in local mode */
     char *dir;        /* local mode: unpacked app, used in place */
     struct digest digest;
-    bool has_digest; /* given, or known since the fetch */
-    bool resolved;   /* types and commands are known */
-    json_t *env;     /* object of strings, never NULL */
-    char size[32];   /* "": the default size */
-    bool restart;    /* crashed dynos run again */
+    bool has_digest;    /* given, or known since the fetch */
+    bool resolved;      /* types and commands are known */
+    json_t *env;        /* object of strings, never NULL */
+    char size[32];      /* "": the default size */
+    json_t *stop_after; /* {type: seconds}, never NULL */
+    json_t *meta;       /* object of strings, never NULL */
+    bool restart;       /* crashed dynos run again */
     uint64_t created;
 };
 
@@ -98,6 +126,7 @@ struct app {
     struct release release; /* version 0: none yet */
     struct want_type *types;
     size_t n_types;
+    bool controlled;                 /* a controller has commanded it */
     bool stopped;                    /* the formation, not the one-offs */
     struct dyno_name *stopped_dynos; /* single ones, and one-offs; in name order */
     size_t n_stopped;
@@ -143,8 +172,37 @@ const struct app *model_app(const struct model *m, const char *name); /* NULL */
 size_t model_n_apps(const struct model *m);
 const struct app *model_app_at(const struct model *m, size_t i);
 
+/* The number of T's dyno I, from 0 to count - 1; they rise. */
+unsigned type_num(const struct want_type *t, unsigned i);
+/* The same as in an entry's formation: 3, or [1,4]. NULL: no memory. */
+json_t *type_formation_json(const struct want_type *t);
+/* Whether the formation has it, stopped or not. */
+bool app_in_formation(const struct app *app, const char *type, unsigned num);
+/* Whether it is wanted: in the formation and not stopped, or a one-off that is not. */
+bool app_wants(const struct app *app, const char *type, unsigned num);
+/* The formation as an entry has it; types without dynos are left out. *ret: the caller's. */
+int app_formation_json(const struct app *app, json_t **ret, struct err *e);
+
 /* The last generation that was given out; 0: none. */
 uint64_t model_generation(const struct model *m);
+
+/* The store that is obeyed, and the last of its generations that is settled. */
+struct control {
+    char store[LINK_STORE_MAX + 1]; /* "": none yet */
+    uint64_t generation;
+};
+const struct control *model_control(const struct model *m);
+/* "done" or "refused"; NULL: not among the last MODEL_COMMANDS_KEPT. */
+const char *model_command_outcome(const struct model *m, const char *id);
+
+/* Whether the instance is being emptied. */
+struct drain {
+    bool on;
+    uint64_t deadline_real; /* 0: none */
+    uint64_t since_real;    /* 0: not known */
+    char reason[16];        /* [A-Za-z0-9_-]{1,15} */
+};
+const struct drain *model_drain_state(const struct model *m);
 
 /* One dyno that should run. Strings are the model's. */
 struct want {
@@ -153,6 +211,7 @@ struct want {
     const struct app *app;
     const struct want_type *type; /* NULL: a one-off */
     const struct oneoff *oneoff;  /* NULL: of the formation */
+    unsigned stop_after;          /* seconds without contact; 0: however long */
 };
 
 /* Every wanted dyno: apps in name order, types in their places, numbers up, then one-offs as they

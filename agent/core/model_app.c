@@ -17,9 +17,18 @@ void type_set_command(struct want_type *t, json_t *text)
 
 void types_free(struct want_type *types, size_t n)
 {
-    for (size_t i = 0; types && i < n; i++)
+    for (size_t i = 0; types && i < n; i++) {
         json_decref(types[i].text);
+        json_decref(types[i].nums);
+    }
     free(types);
+}
+
+void type_set_numbers(struct want_type *t, unsigned count, json_t *nums)
+{
+    json_decref(t->nums);
+    t->nums = nums;
+    t->count = count;
 }
 
 struct want_type *app_type(const struct app *app, const char *name)
@@ -41,13 +50,6 @@ struct want_type *app_add_type(struct app *app, const char *name)
     *t = (struct want_type){0};
     (void)snprintf(t->name, sizeof(t->name), "%s", name);
     return t;
-}
-
-bool app_in_formation(const struct app *app, const char *type, unsigned num)
-{
-    const struct want_type *t = app_type(app, type);
-
-    return t && num >= 1 && num <= t->count;
 }
 
 uint64_t app_n_dynos(const struct app *app)
@@ -107,6 +109,8 @@ void release_done(struct release *r)
     free(r->url);
     free(r->dir);
     json_decref(r->env);
+    json_decref(r->stop_after);
+    json_decref(r->meta);
     *r = (struct release){0};
 }
 
@@ -163,6 +167,8 @@ static void copy_release(struct release *to, const struct release *from, bool *o
     to->url = copy_string(from->url, ok);
     to->dir = copy_string(from->dir, ok);
     json_incref(to->env);
+    json_incref(to->stop_after);
+    json_incref(to->meta);
 }
 
 struct app *app_copy(const struct app *from)
@@ -173,12 +179,15 @@ struct app *app_copy(const struct app *from)
     if (!a)
         return NULL;
     copy_release(&a->release, &from->release, &ok);
+    a->controlled = from->controlled;
     a->stopped = from->stopped;
     a->generation = from->generation;
     a->types = copy_array(from->types, from->n_types, sizeof(*a->types), &ok);
     a->n_types = a->types ? from->n_types : 0;
-    for (size_t i = 0; i < a->n_types; i++)
+    for (size_t i = 0; i < a->n_types; i++) {
         json_incref(a->types[i].text);
+        json_incref(a->types[i].nums);
+    }
     a->oneoffs = copy_array(from->oneoffs, from->n_oneoffs, sizeof(*a->oneoffs), &ok);
     a->n_oneoffs = a->oneoffs ? from->n_oneoffs : 0;
     for (size_t i = 0; i < a->n_oneoffs; i++) {
@@ -285,8 +294,8 @@ int app_mark_formation(struct app *app)
         return -ENOMEM;
     app->stopped_dynos = list;
     for (size_t i = 0; i < app->n_types; i++)
-        for (unsigned num = 1; num <= app->types[i].count; num++)
-            list[app->n_stopped++] = name_in(app, app->types[i].name, num);
+        for (unsigned k = 0; k < app->types[i].count; k++)
+            list[app->n_stopped++] = name_in(app, app->types[i].name, type_num(&app->types[i], k));
     qsort(list, app->n_stopped, sizeof(*list), by_name);
     return 0;
 }

@@ -54,7 +54,7 @@ static void put_formation(struct writer *w, json_t *entry, const struct app *app
 
         /* Until the release is resolved, this list is all that knows the types' places. */
         if (t->count || !app->release.resolved)
-            put(w, formation, t->name, json_integer(t->count));
+            put(w, formation, t->name, type_formation_json(t));
         if (t->port)
             put(w, ports, t->name, json_integer(t->port));
     }
@@ -77,6 +77,12 @@ static void add_release(struct writer *w, const struct app *app)
     if (r->size[0])
         put(w, entry, "size", json_string(r->size));
     put_formation(w, entry, app);
+    if (json_object_size(r->stop_after) > 0)
+        put(w, entry, "stop_after", json_incref(r->stop_after));
+    if (json_object_size(r->meta) > 0)
+        put(w, entry, "meta", json_incref(r->meta));
+    if (app->controlled)
+        put(w, entry, "controlled", json_true());
     if (r->created)
         put(w, entry, "created", json_integer((json_int_t)r->created));
     if (!r->restart)
@@ -173,6 +179,38 @@ static void add_app(struct writer *w, const struct app *app)
     add_stops(w, app);
 }
 
+static void add_control(struct writer *w, const struct standing *s)
+{
+    json_t *entry, *settled;
+
+    if (!s->control.store[0])
+        return;
+    entry = begin(w, "control", NULL);
+    settled = json_array();
+    put(w, entry, "store", json_string(s->control.store));
+    put_generation(w, entry, s->control.generation);
+    for (size_t i = 0; i < s->n_settled; i++)
+        if (json_array_append_new(settled, json_pack("{s:s,s:s}", "id", s->settled[i].id, "outcome",
+                                                     s->settled[i].refused ? "refused" : "done")) <
+            0)
+            w->failed = true;
+    put(w, entry, "settled", settled);
+    end(w, entry);
+}
+
+static void add_drain(struct writer *w, const struct drain *drain)
+{
+    if (!drain->on)
+        return;
+    json_t *entry = begin(w, "drain", NULL);
+    put(w, entry, "reason", json_string(drain->reason));
+    if (drain->deadline_real)
+        put(w, entry, "deadline", json_integer((json_int_t)drain->deadline_real));
+    if (drain->since_real)
+        put(w, entry, "since", json_integer((json_int_t)drain->since_real));
+    end(w, entry);
+}
+
 json_t *model_entries(const struct model *m)
 {
     struct writer w = {.list = json_array()};
@@ -185,6 +223,8 @@ json_t *model_entries(const struct model *m)
         put_generation(&w, entry, model_generation(m));
         end(&w, entry);
     }
+    add_control(&w, model_standing(m));
+    add_drain(&w, model_drain_state(m));
     for (size_t i = 0; i < model_n_apps(m); i++)
         add_app(&w, model_app_at(m, i));
     if (w.failed) {

@@ -314,25 +314,81 @@ int field_types(const char *op, const json_t *list, struct want_type **ret, size
     return 0;
 }
 
+int field_type_name(const char *op, const char *name, struct err *e)
+{
+    int r = check_type_name(op, name, e);
+
+    if (r == 0 && !strcmp(name, "release"))
+        r = refuse(e, EINVAL, "%s: 'release' is never part of a formation", op);
+    return r;
+}
+
+int field_count(const char *op, const char *key, const json_t *counts, const char *name,
+                uint64_t min, uint64_t max, struct err *e)
+{
+    uint64_t ignored;
+    int r = field_type_name(op, name, e);
+
+    if (r < 0)
+        return r;
+    if (!json_is_integer(json_object_get(counts, name)))
+        return refuse(e, EINVAL, "%s: %s of '%s' is not a whole number", op, key, name);
+    r = field_uint(key, counts, name, min, max, &ignored, e);
+    return r < 0 ? err_wrap(e, "%s", op) : 0;
+}
+
 int field_counts(const char *op, const char *key, const json_t *counts, uint64_t min, uint64_t max,
                  struct err *e)
 {
     const char *name;
-    uint64_t ignored;
     json_t *value;
     int r;
 
     json_object_foreach ((json_t *)counts, name, value) {
-        r = check_type_name(op, name, e);
+        r = field_count(op, key, counts, name, min, max, e);
         if (r < 0)
             return r;
-        if (!strcmp(name, "release"))
-            return refuse(e, EINVAL, "%s: 'release' is never part of a formation", op);
-        if (!json_is_integer(value))
-            return refuse(e, EINVAL, "%s: %s of '%s' is not a whole number", op, key, name);
-        r = field_uint(key, counts, name, min, max, &ignored, e);
-        if (r < 0)
-            return err_wrap(e, "%s", op);
     }
     return 0;
+}
+
+/* A deep copy of OBJ, or an empty object. */
+static int copy_object(const json_t *obj, json_t **ret, struct err *e)
+{
+    json_t *copy = obj ? json_deep_copy(obj) : json_object();
+
+    if (!copy)
+        return err_set(e, ENOMEM, "copy a release");
+    *ret = copy;
+    return 0;
+}
+
+int field_stop_after(const char *op, const json_t *obj, json_t **ret, struct err *e)
+{
+    const json_t *seconds = field_get(obj, "stop_after");
+    int r = field_counts(op, "stop_after", seconds, 1, MODEL_STOP_AFTER_MAX, e);
+
+    return r < 0 ? r : copy_object(seconds, ret, e);
+}
+
+static const struct field meta_fields[] = {
+    {"app_id", FIELD_STRING},      {"app_name", FIELD_STRING},         {"created_at", FIELD_STRING},
+    {"slug_commit", FIELD_STRING}, {"slug_description", FIELD_STRING}, {NULL, 0},
+};
+
+int field_meta(const char *op, const json_t *obj, json_t **ret, struct err *e)
+{
+    const json_t *meta = field_get(obj, "meta");
+    const char *name;
+    json_t *value;
+    int r = fields_check("meta", meta, meta_fields, e);
+
+    if (r < 0)
+        return err_wrap(e, "%s", op);
+    json_object_foreach ((json_t *)meta, name, value) {
+        if (json_string_length(value) > MODEL_META_MAX)
+            return refuse(e, EINVAL, "%s: meta '%s' has %zu bytes, over the limit of %d", op, name,
+                          json_string_length(value), MODEL_META_MAX);
+    }
+    return copy_object(meta, ret, e);
 }

@@ -18,7 +18,7 @@ static int op_scale(struct op *o, struct err *e)
 
     if (json_object_size(formation) == 0)
         return refuse(e, EINVAL, "scale: the formation names no process type");
-    int r = op_set_counts(o, formation, e);
+    int r = op_set_formation(o, formation, e);
     if (r == 0)
         r = op_check_ports(o, e);
     if (r < 0)
@@ -194,6 +194,11 @@ static int op_generation(struct op *o, struct err *e)
     {                                                                                              \
         "app", FIELD_STRING | FIELD_REQUIRED                                                       \
     }
+/* Every entry may have it. */
+#define FIELD_BY                                                                                   \
+    {                                                                                              \
+        "by", FIELD_OBJECT                                                                         \
+    }
 #define FIELD_END                                                                                  \
     {                                                                                              \
         NULL, 0                                                                                    \
@@ -201,6 +206,7 @@ static int op_generation(struct op *o, struct err *e)
 
 static const struct field release_fields[] = {
     FIELD_OP,
+    FIELD_BY,
     FIELD_APP,
     {"url", FIELD_STRING},
     {"dir", FIELD_STRING},
@@ -212,6 +218,9 @@ static const struct field release_fields[] = {
     {"created", FIELD_INT},
     {"ports", FIELD_OBJECT},
     {"restart", FIELD_BOOL},
+    {"stop_after", FIELD_OBJECT},
+    {"meta", FIELD_OBJECT},
+    {"controlled", FIELD_BOOL},
     {"version", FIELD_INT},
     {"generation", FIELD_INT},
     {"unknown_types", FIELD_ARRAY},
@@ -219,6 +228,7 @@ static const struct field release_fields[] = {
 };
 static const struct field resolve_fields[] = {
     FIELD_OP,
+    FIELD_BY,
     FIELD_APP,
     {"version", FIELD_INT | FIELD_REQUIRED},
     {"digest", FIELD_STRING | FIELD_NULL},
@@ -227,22 +237,17 @@ static const struct field resolve_fields[] = {
     FIELD_END,
 };
 static const struct field scale_fields[] = {
-    FIELD_OP,
-    FIELD_APP,
-    {"formation", FIELD_OBJECT | FIELD_REQUIRED},
-    FIELD_END,
+    FIELD_OP, FIELD_BY, FIELD_APP, {"formation", FIELD_OBJECT | FIELD_REQUIRED}, FIELD_END,
 };
 static const struct field stop_fields[] = {
-    FIELD_OP,
-    FIELD_APP,
-    {"dyno", FIELD_STRING},
-    FIELD_END,
+    FIELD_OP, FIELD_BY, FIELD_APP, {"dyno", FIELD_STRING}, FIELD_END,
 };
 static const struct field restart_fields[] = {
-    FIELD_OP, FIELD_APP, {"dyno", FIELD_STRING}, {"generation", FIELD_INT}, FIELD_END,
+    FIELD_OP, FIELD_BY, FIELD_APP, {"dyno", FIELD_STRING}, {"generation", FIELD_INT}, FIELD_END,
 };
 static const struct field run_fields[] = {
     FIELD_OP,
+    FIELD_BY,
     FIELD_APP,
     {"num", FIELD_INT | FIELD_REQUIRED},
     {"argv", FIELD_ARRAY},
@@ -254,32 +259,57 @@ static const struct field run_fields[] = {
     FIELD_END,
 };
 static const struct field ran_fields[] = {
-    FIELD_OP,
-    FIELD_APP,
-    {"num", FIELD_INT | FIELD_REQUIRED},
-    FIELD_END,
+    FIELD_OP, FIELD_BY, FIELD_APP, {"num", FIELD_INT | FIELD_REQUIRED}, FIELD_END,
 };
 static const struct field forget_fields[] = {
     FIELD_OP,
+    FIELD_BY,
     FIELD_APP,
     FIELD_END,
 };
 static const struct field generation_fields[] = {
     FIELD_OP,
+    FIELD_BY,
     {"generation", FIELD_INT | FIELD_REQUIRED},
     FIELD_END,
 };
 
+static const struct field drain_fields[] = {
+    FIELD_OP,
+    FIELD_BY,
+    {"reason", FIELD_STRING | FIELD_REQUIRED},
+    {"deadline", FIELD_INT},
+    {"since", FIELD_INT},
+    FIELD_END,
+};
+static const struct field undrain_fields[] = {
+    FIELD_OP,
+    FIELD_BY,
+    FIELD_END,
+};
+static const struct field control_fields[] = {
+    FIELD_OP,
+    FIELD_BY,
+    {"outcome", FIELD_STRING},
+    {"store", FIELD_STRING},
+    {"generation", FIELD_INT},
+    {"settled", FIELD_ARRAY},
+    FIELD_END,
+};
+
 static const struct op_rule rules[] = {
-    {"release", OP_APP_ANY, release_fields, op_release},
-    {"resolve", OP_APP_KNOWN, resolve_fields, op_resolve},
-    {"scale", OP_APP_KNOWN, scale_fields, op_scale},
-    {"stop", OP_APP_KNOWN, stop_fields, op_stop},
-    {"restart", OP_APP_KNOWN, restart_fields, op_restart},
-    {"run", OP_APP_KNOWN, run_fields, op_run},
-    {"ran", OP_APP_KNOWN, ran_fields, op_ran},
-    {"forget", OP_APP_KNOWN, forget_fields, op_forget},
-    {"generation", OP_APP_NONE, generation_fields, op_generation},
+    {"release", OP_APP_ANY, release_fields, op_release, false},
+    {"resolve", OP_APP_KNOWN, resolve_fields, op_resolve, false},
+    {"scale", OP_APP_KNOWN, scale_fields, op_scale, false},
+    {"stop", OP_APP_KNOWN, stop_fields, op_stop, false},
+    {"restart", OP_APP_KNOWN, restart_fields, op_restart, false},
+    {"run", OP_APP_KNOWN, run_fields, op_run, false},
+    {"ran", OP_APP_KNOWN, ran_fields, op_ran, false},
+    {"forget", OP_APP_KNOWN, forget_fields, op_forget, false},
+    {"generation", OP_APP_NONE, generation_fields, op_generation, false},
+    {"drain", OP_APP_NONE, drain_fields, op_drain, true},
+    {"undrain", OP_APP_NONE, undrain_fields, op_undrain, true},
+    {"control", OP_APP_NONE, control_fields, op_control, true},
 };
 
 const struct op_rule *op_rule(const char *name)

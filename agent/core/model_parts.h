@@ -20,13 +20,14 @@ void types_free(struct want_type *types, size_t n);
 
 struct want_type *app_type(const struct app *app, const char *name);  /* NULL */
 const struct oneoff *app_oneoff(const struct app *app, unsigned num); /* NULL */
-bool app_in_formation(const struct app *app, const char *type, unsigned num);
-uint64_t app_n_dynos(const struct app *app); /* of its formation */
+uint64_t app_n_dynos(const struct app *app);                          /* of its formation */
 
 /* Adds a type that is not resolved yet. NULL: no memory. */
 struct want_type *app_add_type(struct app *app, const char *name);
 /* Takes TEXT, a command. */
 void type_set_command(struct want_type *t, json_t *text);
+/* Takes NUMS (rising; NULL: 1 to COUNT). */
+void type_set_numbers(struct want_type *t, unsigned count, json_t *nums);
 
 bool app_is_marked_stopped(const struct app *app, const char *type, unsigned num);
 /* 0 or -ENOMEM. A mark that is there already is success. */
@@ -93,9 +94,31 @@ int field_command(const char *op, const json_t *command, struct err *e);
 /* The types of a release, for types_free(). At least one, no two of one name. */
 int field_types(const char *op, const json_t *list, struct want_type **ret, size_t *ret_n,
                 struct err *e);
-/* {type: n}: the names may be scaled, each n is within [min, max]. */
+/* The seconds of each type, and what the dynos are told: new references to deep copies; absent: an
+ * empty object. */
+int field_stop_after(const char *op, const json_t *obj, json_t **ret, struct err *e);
+int field_meta(const char *op, const json_t *obj, json_t **ret, struct err *e);
+/* NAME may be that of a type in a formation. */
+int field_type_name(const char *op, const char *name, struct err *e);
+/* Member NAME of COUNTS, {type: n}: a name that may be scaled, n is within [min, max]. KEY is what
+ * COUNTS is called in errors. */
+int field_count(const char *op, const char *key, const json_t *counts, const char *name,
+                uint64_t min, uint64_t max, struct err *e);
+/* The same for every member. */
 int field_counts(const char *op, const char *key, const json_t *counts, uint64_t min, uint64_t max,
                  struct err *e);
+
+/* --- What the model has beside the apps (model_control.c) */
+
+struct standing {
+    struct control control;
+    struct drain drain;
+    size_t n_settled;
+    struct settled {
+        char id[LINK_ID_MAX + 1];
+        bool refused;
+    } settled[MODEL_COMMANDS_KEPT]; /* the oldest first */
+};
 
 /* --- Operations (model_ops.c) */
 
@@ -103,10 +126,11 @@ int field_counts(const char *op, const char *key, const json_t *counts, uint64_t
 struct op {
     const char *name;
     const json_t *entry;
-    struct app *app;     /* a copy to change, or a new one; NULL for `generation` */
-    bool forget;         /* the app is to go */
-    uint64_t generation; /* the model's counter */
-    json_t *out;         /* the entry as completed */
+    struct app *app;           /* a copy to change, or a new one; NULL: the entry names none */
+    struct standing *standing; /* a copy to change; NULL: it stays as it is */
+    bool forget;               /* the app is to go */
+    uint64_t generation;       /* the model's counter */
+    json_t *out;               /* the entry as completed */
 };
 
 enum op_app { OP_APP_KNOWN, OP_APP_ANY, OP_APP_NONE };
@@ -116,19 +140,33 @@ struct op_rule {
     enum op_app app;
     const struct field *fields;
     int (*run)(struct op *o, struct err *e);
+    bool standing; /* it changes what is beside the apps, also without a "by" */
 };
 
 int op_no_memory(const struct op *o, struct err *e);
 /* The generation that the entry has (a replay), or the next one; completes the entry. */
 int op_next_generation(struct op *o, uint64_t *ret, struct err *e);
-/* Sets the counts of a formation; types of a release that is not resolved are made. */
-int op_set_counts(struct op *o, const json_t *counts, struct err *e);
+/* The type NAME; one of a release that is not resolved yet is made. */
+int op_need_type(struct op *o, const char *name, struct want_type **ret, struct err *e);
+/* Sets the dynos of the types that FORMATION names. */
+int op_set_formation(struct op *o, const json_t *formation, struct err *e);
+/* {type: n}, local mode. */
+int op_set_ports(struct op *o, const json_t *ports, struct err *e);
 /* The last instance of each type must have a port too. */
 int op_check_ports(const struct op *o, struct err *e);
 /* A new generation for the whole formation: nothing of its former life counts any more. */
 int op_start_anew(struct op *o, struct err *e);
 int op_release(struct op *o, struct err *e);
 int op_resolve(struct op *o, struct err *e);
+/* model_control.c */
+int op_drain(struct op *o, struct err *e);
+int op_undrain(struct op *o, struct err *e);
+int op_control(struct op *o, struct err *e);
+/* What the entry's "by" does; nothing without one. */
+int op_by(struct op *o, struct err *e);
+
+/* What M has beside the apps, never NULL. */
+const struct standing *model_standing(const struct model *m);
 
 /* NULL: unknown. */
 const struct op_rule *op_rule(const char *name);

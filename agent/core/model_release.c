@@ -3,16 +3,10 @@
 #include "core/model_parts.h"
 
 #include "base/scoped.h"
-#include "base/str.h"
 
-#include <assert.h>
 #include <errno.h>
-#include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define PORT_MAX 65535u
 
 int op_no_memory(const struct op *o, struct err *e)
 {
@@ -39,89 +33,6 @@ int op_next_generation(struct op *o, uint64_t *ret, struct err *e)
         o->generation = generation;
     *ret = generation;
     return complete(o, "generation", json_integer((json_int_t)generation), e);
-}
-
-/* --- Formations --- */
-
-static int no_such_type(const struct op *o, const char *type, struct err *e)
-{
-    struct str has = {.max = 200};
-
-    for (size_t i = 0; i < o->app->n_types; i++)
-        if (strcmp(o->app->types[i].name, "release") != 0)
-            str_addf(&has, "%s%s", has.len ? ", " : "", o->app->types[i].name);
-    int r = refuse(e, EINVAL, "no process type '%s' in release v%u of %s (it has: %s%s)", type,
-                   o->app->release.version, o->app->name, str_text(&has), has.failed ? ", …" : "");
-    str_done(&has);
-    return r;
-}
-
-/* The type NAME; one of a release that is not resolved yet is made. */
-static int need_type(struct op *o, const char *name, struct want_type **ret, struct err *e)
-{
-    struct want_type *t = app_type(o->app, name);
-
-    if (!t && o->app->release.resolved)
-        return no_such_type(o, name, e);
-    if (!t && o->app->n_types >= MODEL_TYPES_MAX)
-        return refuse(e, EBUSY, "%s: over the limit of %d process types", o->name, MODEL_TYPES_MAX);
-    if (!t)
-        t = app_add_type(o->app, name);
-    if (!t)
-        return op_no_memory(o, e);
-    *ret = t;
-    return 0;
-}
-
-int op_set_counts(struct op *o, const json_t *counts, struct err *e)
-{
-    struct want_type *t = NULL;
-    const char *name;
-    json_t *value;
-    int r = field_counts(o->name, "formation", counts, 0, MODEL_COUNT_MAX, e);
-
-    if (r < 0)
-        return r;
-    json_object_foreach ((json_t *)counts, name, value) {
-        r = need_type(o, name, &t, e);
-        if (r < 0)
-            return r;
-        assert(t);
-        t->count = (unsigned)json_integer_value(value);
-    }
-    return 0;
-}
-
-static int set_ports(struct op *o, const json_t *ports, struct err *e)
-{
-    struct want_type *t = NULL;
-    const char *name;
-    json_t *value;
-    int r = field_counts(o->name, "ports", ports, 1, PORT_MAX, e);
-
-    if (r < 0)
-        return r;
-    json_object_foreach ((json_t *)ports, name, value) {
-        r = need_type(o, name, &t, e);
-        if (r < 0)
-            return r;
-        assert(t);
-        t->port = (unsigned)json_integer_value(value);
-    }
-    return 0;
-}
-
-/* The last instance of each type must have a port too. */
-int op_check_ports(const struct op *o, struct err *e)
-{
-    for (size_t i = 0; i < o->app->n_types; i++) {
-        const struct want_type *t = &o->app->types[i];
-
-        if (t->port && t->count && t->port + t->count - 1 > PORT_MAX)
-            return refuse(e, EINVAL, "%s: the port of %s.%u would be %u, over %u", o->name, t->name,
-                          t->count, t->port + t->count - 1, PORT_MAX);
-    }
-    return 0;
 }
 
 /* A type list that its app has parted with. */
@@ -160,7 +71,7 @@ static int carry_over(struct op *o, const struct former *f, bool ports, json_t *
             continue;
         if (!t)
             return op_no_memory(o, e);
-        t->count = f->types[i].count;
+        type_set_numbers(t, f->types[i].count, json_incref(f->types[i].nums));
         if (ports)
             t->port = f->types[i].port;
     }
@@ -182,15 +93,14 @@ static int carry_over_and_tell(struct op *o, const struct former *f, bool ports,
 
 static int set_version(struct op *o, struct release *r, struct err *e)
 {
-    unsigned last = o->app->release.version;
-    uint64_t version = (uint64_t)last + 1;
-    int x = field_uint(o->name, o->entry, "version", 1, UINT_MAX, &version, e);
+    uint64_t version = (uint64_t)o->app->release.version + 1;
+    int x = field_uint(o->name, o->entry, "version", 1, MODEL_VERSION_MAX, &version, e);
 
     if (x < 0)
         return x;
-    if (version <= last || version > UINT_MAX)
-        return refuse(e, EINVAL, "release: version %ju does not follow v%u of %s",
-                      (uintmax_t)version, last, o->app->name);
+    if (version > MODEL_VERSION_MAX)
+        return refuse(e, EBUSY, "release: %s is at the last version, v%u", o->app->name,
+                      MODEL_VERSION_MAX);
     r->version = (unsigned)version;
     return complete(o, "version", json_integer((json_int_t)version), e);
 }
@@ -237,6 +147,10 @@ static int parse_release(struct op *o, struct release *r, struct err *e)
     if (x == 0)
         x = field_env(o->name, o->entry, &r->env, e);
     if (x == 0)
+        x = field_stop_after(o->name, o->entry, &r->stop_after, e);
+    if (x == 0)
+        x = field_meta(o->name, o->entry, &r->meta, e);
+    if (x == 0)
         x = field_digest(o->name, o->entry, &r->digest, e);
     r->has_digest = x == 1;
     return x < 0 ? x : 0;
@@ -249,14 +163,14 @@ static int release_formation(struct op *o, const struct former *f, bool first, s
     struct want_type *web = NULL;
 
     if (formation)
-        return op_set_counts(o, formation, e);
+        return op_set_formation(o, formation, e);
     if (!first)
         return carry_over_and_tell(o, f, false, e);
     if (o->app->release.resolved && !app_type(o->app, "web"))
         return 0;
-    int r = need_type(o, "web", &web, e);
+    int r = op_need_type(o, "web", &web, e);
     if (web)
-        web->count = 1;
+        type_set_numbers(web, 1, NULL);
     return r;
 }
 
@@ -283,13 +197,15 @@ int op_release(struct op *o, struct err *e)
     release_done(&o->app->release);
     o->app->release = release;
     release = (struct release){0}; /* it is the app's now */
+    if (json_is_true(json_object_get(o->entry, "controlled")))
+        o->app->controlled = true;
     if (types)
         r = field_types(o->name, types, &o->app->types, &o->app->n_types, e);
     o->app->release.resolved = types && r == 0;
     if (r == 0)
         r = release_formation(o, &former, first, e);
     if (r == 0 && ports)
-        r = set_ports(o, ports, e);
+        r = op_set_ports(o, ports, e);
     if (r == 0)
         r = op_check_ports(o, e);
     return r < 0 ? r : op_start_anew(o, e);
@@ -316,7 +232,7 @@ int op_resolve(struct op *o, struct err *e)
 {
     struct release *release = &o->app->release;
     uint64_t version = 0;
-    int r = field_uint(o->name, o->entry, "version", 1, UINT_MAX, &version, e);
+    int r = field_uint(o->name, o->entry, "version", 1, MODEL_VERSION_MAX, &version, e);
 
     if (r < 0)
         return r;
