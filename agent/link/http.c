@@ -222,8 +222,9 @@ static CURLcode set_blob(CURL *c, CURLoption option, const char *data, size_t le
     return curl_easy_setopt(c, option, &blob);
 }
 
-static CURLcode set_trust(CURL *c, const struct http_trust *t)
+int http_set_trust(void *curl, const struct http_trust *t)
 {
+    CURL *c = curl;
     CURLcode r = curl_easy_setopt(c, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
 
     /* Both are the default. They are said because nothing must ever switch them off. */
@@ -240,7 +241,7 @@ static CURLcode set_trust(CURL *c, const struct http_trust *t)
         r = set_blob(c, CURLOPT_SSLCERT_BLOB, t->cert, t->cert_len);
     if (r == CURLE_OK && t && t->key)
         r = set_blob(c, CURLOPT_SSLKEY_BLOB, t->key, t->key_len);
-    return r;
+    return (int)r;
 }
 
 /* libcurl adds "Expect: 100-continue" to a large body and then waits a second for servers that do
@@ -315,7 +316,7 @@ static int job_prepare(struct http_job *job, const struct http_request *rq, stru
     if (r == CURLE_OK)
         r = curl_easy_setopt(c, CURLOPT_USERAGENT, "dynod-link/" DYNOD_VERSION);
     if (r == CURLE_OK)
-        r = set_trust(c, rq->trust);
+        r = (CURLcode)http_set_trust(c, rq->trust);
     if (r == CURLE_OK)
         r = set_body(c, rq);
     if (r != CURLE_OK)

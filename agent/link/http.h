@@ -63,4 +63,8 @@ int http_send(struct http *h, const struct http_request *rq, http_done_fn fn, vo
 /* No callback after this. NULL is fine. */
 void http_cancel(struct http_job *job);
 
+/* CURL is a CURL *: TLS 1.2, verified, with T. For those who speak other than HTTP over it. Returns
+ * a CURLcode. */
+int http_set_trust(void *curl, const struct http_trust *t);
+
 #endif
