@@ -274,6 +274,86 @@ static void a_new_agent_adopts(void **state)
     dyno_done(&d, d.ctl);
 }
 
+/* What INIT_WHO brings back on CONN, which said nothing before. */
+static void expect_identity(int conn, const char *text)
+{
+    struct init_event ev;
+    char back[64] = "";
+    int fd;
+
+    dyno_request(conn, INIT_WHO, 0, 0, NULL, 0);
+    dyno_event(conn, &ev, &fd);
+    assert_int_equal(ev.kind, INIT_IAM);
+    assert_int_equal(pread(fd, back, sizeof(back) - 1, 0), strlen(text));
+    assert_string_equal(back, text);
+    assert_int_equal(fcntl(fd, F_GET_SEALS) & F_SEAL_WRITE, F_SEAL_WRITE);
+    close(fd);
+}
+
+/* Its agent tells it before it exists and dies at once; nobody else can tell, and nothing in the
+ * dyno can reach what it knows. */
+static void it_keeps_who_it_is_for_any_agent(void **state)
+{
+    char *argv[] = {(char *)"/bin/sh", (char *)"-c",
+                    (char *)"ls -l /proc/1/fd/ >/tmp/1 2>&1 && echo open; "
+                            "ls -l /proc/[0-9]*/fd/ 2>&1 | grep -c memfd; "
+                            "while [ ! -e /tmp/go ]; do sleep 0.05; done",
+                    NULL};
+    struct dyno_options o = {0};
+    struct init_event ev;
+    int launch, mine, other, current, log, stranger;
+    struct dyno d;
+    struct plan p;
+
+    (void)state;
+    dyno_prepare(&fx, &d, &o, &p, &launch, argv);
+    must(memfd_with("dyno-identity", "web.1", 5, &mine, e));
+    must(memfd_with("dyno-identity", "else", 4, &other, e));
+    dyno_request(d.ctl, INIT_IDENTITY, 0, 0, &mine, 1);
+    must(sandbox_spawn(fx.sandbox, &p, &d.spawned, e));
+    fd_closep(&d.ctl);
+    close(p.log_write);
+    close(p.ctl_fd);
+    close(launch);
+    dyno_read(&d, d.log, "\n");
+    assert_string_equal(d.out, "0\n");
+
+    must(unix_connect(d.socket, SOCK_SEQPACKET, &current, e));
+    dyno_request(current, INIT_HELLO, 0, 0, NULL, 0);
+    dyno_event(current, &ev, &log);
+    close(log);
+    dyno_request(current, INIT_IDENTITY, 0, 0, &other, 1);
+    must(unix_connect(d.socket, SOCK_SEQPACKET, &stranger, e));
+    expect_identity(stranger, "web.1");
+    expect_identity(stranger, "web.1");
+    close(stranger);
+    expect_identity(current, "web.1"); /* which it still is */
+    dyno_request(current, INIT_SIGNAL, 0, SIGKILL, NULL, 0);
+    dyno_expect(current, INIT_EXITED, &ev);
+    expect_identity(current, "web.1");
+    close(d.spawned.report_fd);
+    close(mine);
+    close(other);
+    dyno_done(&d, current);
+    close(current);
+}
+
+static void one_that_was_told_nothing_says_so(void **state)
+{
+    struct dyno_options o = {0};
+    struct init_event ev;
+    struct dyno d;
+
+    (void)state;
+    dyno_sh(&fx, &d, &o, "sleep 1000");
+    dyno_expect(d.ctl, INIT_STARTED, &ev);
+    dyno_request(d.ctl, INIT_WHO, 0, 0, NULL, 0);
+    dyno_expect(d.ctl, INIT_IAM, &ev); /* without a descriptor */
+    dyno_request(d.ctl, INIT_SIGNAL, 0, SIGKILL, NULL, 0);
+    dyno_expect(d.ctl, INIT_EXITED, &ev);
+    dyno_done(&d, d.ctl);
+}
+
 static void garbage_is_ignored(void **state)
 {
     struct dyno_options o = {0};
@@ -560,6 +640,8 @@ int main(void)
         cmocka_unit_test(stop_reaches_every_process_and_waits_for_them),
         cmocka_unit_test(what_ignores_stop_is_killed_by_a_signal),
         cmocka_unit_test(a_new_agent_adopts),
+        cmocka_unit_test(it_keeps_who_it_is_for_any_agent),
+        cmocka_unit_test(one_that_was_told_nothing_says_so),
         cmocka_unit_test(garbage_is_ignored),
         cmocka_unit_test(exec_runs_one_more_process),
         cmocka_unit_test(execs_are_bounded),
