@@ -93,7 +93,8 @@ static size_t list_dynos(struct agent *a, struct have *haves, struct dyno **dyno
     TAILQ_FOREACH (d, &a->dynos, link) {
         haves[n] = (struct have){.name = d->name,
                                  .generation = d->generation,
-                                 .stopping = d->state == DYNO_STOPPING || d->state == DYNO_KILLING};
+                                 .stopping = dyno_state_ending(d->state),
+                                 .idle = !dyno_running(d)};
         dynos[n++] = d;
     }
     return n;
@@ -112,7 +113,8 @@ static int reconcile_now(struct agent *a, struct err *e)
     size_t n_haves = list_dynos(a, haves, dynos);
     int r = a->shutting_down ? 0 : model_wants(a->model, &wants, &n_wants, e);
     if (r == 0)
-        r = reconcile(wants, n_wants, haves, n_haves, &actions, &n_actions, e);
+        r = reconcile(wants, n_wants, haves, n_haves, model_drain_state(a->model)->on, &actions,
+                      &n_actions, e);
     for (size_t i = 0; r == 0 && i < n_actions; i++) {
         const struct want *w = actions[i].want != SIZE_MAX ? &wants[actions[i].want] : NULL;
         struct dyno *d = actions[i].have != SIZE_MAX ? dynos[actions[i].have] : NULL;

@@ -74,6 +74,16 @@ void dyno_free(struct dyno *d)
     agent_check_drained(a);
 }
 
+/* It is there no more, and not because the agent goes. */
+static void dyno_gone(struct dyno *d)
+{
+    struct agent *a = d->agent;
+    struct dyno_name name = d->name;
+
+    dyno_free(d);
+    agent_dyno_gone(a, &name);
+}
+
 bool dyno_running(const struct dyno *d)
 {
     return d->run != NULL;
@@ -91,19 +101,19 @@ static void tell_state(struct dyno *d, enum dyno_state from, enum dyno_state to)
 {
     const char *a = dyno_state_name(from), *b = dyno_state_name(to);
 
-    d->since_real = clock_real();
-    d->since_boot = clock_boot();
     if (!strcmp(a, b))
         return;
+    d->since_real = clock_real();
+    d->since_boot = clock_boot();
     agent_event(d->agent, "state", &d->name,
                 json_pack("{s:s,s:s,s:i,s:i}", "from", a, "to", b, "release", (int)d->release,
                           "port", (int)d->port));
+    agent_dyno_changed(d->agent, d);
     /* The platform's log tells these changes only. */
     if (to == DYNO_UP || to == DYNO_CRASHED || to == DYNO_COMPLETE ||
         (to == DYNO_DOWN && from != DYNO_CRASHED && from != DYNO_PROVISIONING))
         dyno_line(d, "State changed from %s to %s",
-                  from == DYNO_STOPPING || from == DYNO_KILLING || from == DYNO_CRASHING ? "up" : a,
-                  b);
+                  dyno_state_ending(from) || from == DYNO_CRASHING ? "up" : a, b);
 }
 
 /* --- Deadlines and readiness --- */
@@ -215,8 +225,11 @@ static void record_end(struct dyno *d)
                                fault_name(cause.fault), "text", cause.text, "status",
                                cause.exit_status, "evidence", evidence, "release", (int)d->release,
                                "run", d->run ? run_id(d->run) : "");
+    /* In this order, and before anything else happens in the loop: who dies after the first tells
+     * it again, under the same id; who dies after the second tells it no more. */
+    agent_dyno_exited(d->agent, d, d->run ? run_id(d->run) : "", fields);
     agent_event(d->agent, "exit", &d->name, fields);
-    if (d->run) { /* after the event: who dies between the two reports it no second time */
+    if (d->run) {
         json_t *end = json_pack("{s:O,s:i,s:i}", "exit", d->last_exit, "crashes",
                                 (int)d->crashes.crashes, "restarts", (int)d->restarts);
 
@@ -262,6 +275,10 @@ static void plan_restart(struct dyno *d, uint64_t up_usec)
     d->restart_at = 0;
     if (hopeless || (app && !app->release.restart))
         return;
+    if (model_drain_state(a->model)->on) { /* not here any more */
+        agent_reconcile_soon(a);
+        return;
+    }
     uint64_t delay = restart_delay(&policy, &d->crashes, up_usec, random_u64());
     d->restart_at = clock_boot() + delay;
     set_deadline(d, d->restart_at);
@@ -288,10 +305,11 @@ static void oneoff_over(struct dyno *d)
                  ->shutting_down) { /* as long as it is wanted it must be there, or it runs again */
             d->state = DYNO_COMPLETE;
             set_deadline(d, clock_boot() + OVER_PAUSE);
+            agent_dyno_changed(d->agent, d);
             return;
         }
     }
-    dyno_free(d);
+    dyno_gone(d);
 }
 
 /* --- Actions --- */
@@ -320,7 +338,7 @@ static void act_end(struct dyno *d, enum dyno_state from)
     if (d->oneoff)
         oneoff_over(d);
     else
-        dyno_free(d);
+        dyno_gone(d);
 }
 
 static void act_forget(struct dyno *d, enum dyno_state from)
@@ -330,7 +348,7 @@ static void act_forget(struct dyno *d, enum dyno_state from)
     if (d->oneoff)
         oneoff_over(d);
     else
-        dyno_free(d);
+        dyno_gone(d);
 }
 
 static void on_fetched(void *userdata, const struct fetch_result *result)
@@ -367,6 +385,8 @@ static void act_provision(struct dyno *d)
     int r = 0;
 
     clear_facts(d);
+    d->since_real = clock_real();
+    d->since_boot = clock_boot();
     if (!app) { /* forgotten meanwhile: the reconciler will stop this dyno */
         agent_reconcile_soon(a);
         return;
@@ -391,6 +411,8 @@ static void act_provision(struct dyno *d)
                     &d->fetch, &d->failed);
     if (r < 0)
         dyno_event(d, DEV_SLUG_FAILED);
+    else
+        agent_dyno_changed(a, d);
 }
 
 static void act_spawn(struct dyno *d)
@@ -408,8 +430,23 @@ static void act_spawn(struct dyno *d)
 static void act_up(struct dyno *d)
 {
     set_deadline(d, USEC_NEVER);
-    if (!d->adopted)
+    if (d->adopted)
+        agent_dyno_changed(d->agent, d);
+    else
         tell_state(d, DYNO_STARTING, DYNO_UP);
+}
+
+/* Routers go by what we report, and hear of it later than we know it. */
+static bool is_routed(const struct dyno *d)
+{
+    return is_web(d) && d->agent->config.route_drain > 0 && agent_routed(d->agent);
+}
+
+static void act_leave(struct dyno *d, enum dyno_state from)
+{
+    d->told_to_stop = true;
+    tell_state(d, from, DYNO_LEAVING);
+    set_deadline(d, clock_boot() + d->agent->config.route_drain);
 }
 
 static void act_term(struct dyno *d, enum dyno_state from)
@@ -460,6 +497,9 @@ static void act_retry(struct dyno *d)
 void dyno_event(struct dyno *d, enum dyno_event event)
 {
     enum dyno_state from = d->state;
+
+    if (event == DEV_STOP && from == DYNO_UP && is_routed(d))
+        event = DEV_LEAVE;
     struct dyno_step step = dyno_fsm(from, event);
 
     d->state = step.next;
@@ -476,6 +516,9 @@ void dyno_event(struct dyno *d, enum dyno_event event)
         break;
     case ACT_ANNOUNCE_UP:
         act_up(d);
+        break;
+    case ACT_LEAVE:
+        act_leave(d, from);
         break;
     case ACT_TERM:
         act_term(d, from);

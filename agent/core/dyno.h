@@ -15,7 +15,7 @@ struct dyno {
     struct agent *agent;
     struct dyno_name name;
     enum dyno_state state;
-    uint64_t since_real, since_boot; /* of the state */
+    uint64_t since_real, since_boot; /* of the state as it is told */
     uint64_t generation;
     unsigned release; /* version it was started for */
     bool oneoff;
@@ -33,7 +33,7 @@ struct dyno {
     struct run *run;       /* NULL: none, or ended */
     char tomb[RUN_ID_MAX]; /* the run whose directory keeps the last end; "": none */
     struct fetch_waiter *fetch;
-    sd_event_source *deadline; /* timer "dyno-deadline": boot, grace, restart */
+    sd_event_source *deadline; /* timer "dyno-deadline": boot, out of the route, grace, restart */
     sd_event_source *poll;     /* timer "dyno-ready": is $PORT listened on yet */
     unsigned polls;
     uint64_t restart_at; /* boot usec; 0: none */

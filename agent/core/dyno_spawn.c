@@ -346,6 +346,7 @@ int dyno_adopt(struct agent *a, const struct run_trace *trace, struct dyno **ret
             return r;
         }
     }
+    agent_dyno_changed(a, d);
     *ret = d;
     return 0;
 }

@@ -1,7 +1,6 @@
 #include "core/fsm.h"
 
 #include <assert.h>
-#include <stdbool.h>
 
 struct cell {
     bool set; /* an empty cell: the event changes nothing here */
@@ -30,8 +29,14 @@ static const struct cell table[DYNO_STATES][DEV_EVENTS] = {
     },
     [DYNO_UP] = {
         [DEV_STOP]         = GO(STOPPING,     TERM),
+        [DEV_LEAVE]        = GO(LEAVING,      LEAVE),
         [DEV_OOM]          = GO(CRASHING,     KILL_R15),
         [DEV_EXIT]         = GO(CRASHED,      CRASH),
+    },
+    [DYNO_LEAVING] = {
+        [DEV_DEADLINE]     = GO(STOPPING,     TERM),
+        [DEV_OOM]          = GO(KILLING,      KILL_R15),
+        [DEV_EXIT]         = GO(DOWN,         END),
     },
     [DYNO_STOPPING] = {
         [DEV_SPAWN_FAILED] = GO(DOWN,         END),
@@ -73,10 +78,15 @@ const char *dyno_state_name(enum dyno_state state)
     static const char *const names[DYNO_STATES] = {
         [DYNO_DOWN] = "down",         [DYNO_PROVISIONING] = "provisioning",
         [DYNO_STARTING] = "starting", [DYNO_UP] = "up",
-        [DYNO_STOPPING] = "stopping", [DYNO_KILLING] = "stopping",
-        [DYNO_CRASHING] = "stopping", [DYNO_CRASHED] = "crashed",
-        [DYNO_COMPLETE] = "complete",
+        [DYNO_LEAVING] = "stopping",  [DYNO_STOPPING] = "stopping",
+        [DYNO_KILLING] = "stopping",  [DYNO_CRASHING] = "stopping",
+        [DYNO_CRASHED] = "crashed",   [DYNO_COMPLETE] = "complete",
     };
 
     return names[state];
+}
+
+bool dyno_state_ending(enum dyno_state state)
+{
+    return state == DYNO_LEAVING || state == DYNO_STOPPING || state == DYNO_KILLING;
 }

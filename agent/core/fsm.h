@@ -4,11 +4,14 @@
 #ifndef CORE_FSM_H
 #define CORE_FSM_H
 
+#include <stdbool.h>
+
 enum dyno_state {
     DYNO_DOWN,         /* nothing runs; wanted no more, or not yet */
     DYNO_PROVISIONING, /* waits for its slug */
     DYNO_STARTING,     /* its process exists; not up yet */
     DYNO_UP,
+    DYNO_LEAVING,  /* told to stop: the routers take it out, then SIGTERM */
     DYNO_STOPPING, /* SIGTERM was sent: the grace period runs */
     DYNO_KILLING,  /* told to stop, and SIGKILL was sent */
     DYNO_CRASHING, /* SIGKILL was sent for a fault of its own: R10, R15, R99 */
@@ -20,11 +23,13 @@ enum dyno_state {
 enum dyno_event {
     DEV_START, /* wanted */
     DEV_STOP,  /* wanted no more, or to be replaced */
+    DEV_LEAVE, /* the same for one that is up and has to be taken out of a route before */
     DEV_SLUG_READY,
     DEV_SLUG_FAILED,
     DEV_SPAWN_FAILED, /* a step of the start failed; nothing runs */
     DEV_READY,        /* $PORT is listened on; for other types: the command runs */
-    DEV_DEADLINE,     /* of the state: boot (R10), grace (R12), restart due; off the books */
+    DEV_DEADLINE,     /* of the state: boot (R10), out of the route, grace (R12), restart due; off
+                       * the books */
     DEV_OOM,          /* the kernel killed one of its processes for memory (R15) */
     DEV_EXIT,         /* every process of it is gone */
     DEV_EVENTS,
@@ -35,6 +40,7 @@ enum dyno_act {
     ACT_PROVISION, /* ask for the slug */
     ACT_SPAWN,
     ACT_ANNOUNCE_UP,
+    ACT_LEAVE,    /* tell that it is up no more, start the time that routers have */
     ACT_TERM,     /* SIGTERM to all, start the grace period */
     ACT_KILL_R10, /* or R99, when the command never ran */
     ACT_KILL_R12,
@@ -56,5 +62,8 @@ struct dyno_step dyno_fsm(enum dyno_state state, enum dyno_event event);
 
 /* The public name: "down", "provisioning", "starting", "up", "stopping", "crashed", "complete". */
 const char *dyno_state_name(enum dyno_state state);
+
+/* It was told to stop and has a process: its end is on its way. */
+bool dyno_state_ending(enum dyno_state state);
 
 #endif

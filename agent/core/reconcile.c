@@ -1,5 +1,6 @@
 #include "core/reconcile.h"
 
+#include "base/clock.h"
 #include "base/scoped.h"
 
 #include <errno.h>
@@ -99,14 +100,18 @@ static int by_have(const void *a, const void *b)
     return (x->have > y->have) - (x->have < y->have);
 }
 
-static void plan_all(struct plan *p, const struct want *wants, size_t n_wants,
-                     const struct have *haves, struct sorted *sorted, size_t n_haves,
-                     const size_t *have_of)
+static void plan_stops(struct plan *p, const struct have *haves, struct sorted *sorted,
+                       size_t n_haves, bool draining)
 {
     qsort(sorted, n_haves, sizeof(*sorted), by_have);
     for (size_t i = 0; i < n_haves; i++)
-        if (!sorted[i].taken && !haves[i].stopping)
+        if (!haves[i].stopping && (!sorted[i].taken || (draining && haves[i].idle)))
             plan_add(p, ACTION_STOP, SIZE_MAX, i);
+}
+
+static void plan_starts(struct plan *p, const struct want *wants, size_t n_wants,
+                        const struct have *haves, const size_t *have_of)
+{
     for (size_t i = 0; i < n_wants; i++)
         if (have_of[i] != SIZE_MAX && !is_current(&haves[have_of[i]], &wants[i]))
             plan_add(p, ACTION_REPLACE, i, have_of[i]);
@@ -116,7 +121,7 @@ static void plan_all(struct plan *p, const struct want *wants, size_t n_wants,
 }
 
 int reconcile(const struct want *wants, size_t n_wants, const struct have *haves, size_t n_haves,
-              struct action **ret, size_t *ret_n, struct err *e)
+              bool draining, struct action **ret, size_t *ret_n, struct err *e)
 {
     /* At most one action a want and one a have; + 1: calloc(0) may be NULL. */
     scoped_free struct sorted *sorted = calloc(n_haves + 1, sizeof(*sorted));
@@ -130,8 +135,30 @@ int reconcile(const struct want *wants, size_t n_wants, const struct have *haves
         sorted[i].have = &haves[i];
     qsort(sorted, n_haves, sizeof(*sorted), sorted_compare);
     match(wants, n_wants, haves, sorted, n_haves, have_of);
-    plan_all(&p, wants, n_wants, haves, sorted, n_haves, have_of);
+    plan_stops(&p, haves, sorted, n_haves, draining);
+    if (!draining)
+        plan_starts(&p, wants, n_wants, haves, have_of);
     *ret_n = p.n;
     *ret = p.n ? TAKE_PTR(actions) : NULL;
     return 0;
+}
+
+size_t wants_in_contact(struct want *wants, size_t n_wants, uint64_t now, uint64_t last_contact,
+                        uint64_t *ret_next)
+{
+    uint64_t next = USEC_NEVER;
+    size_t kept = 0;
+
+    for (size_t i = 0; i < n_wants; i++) {
+        uint64_t due = last_contact + wants[i].stop_after * USEC_PER_SEC;
+
+        if (last_contact && wants[i].stop_after) {
+            if (now >= due)
+                continue;
+            next = due < next ? due : next;
+        }
+        wants[kept++] = wants[i];
+    }
+    *ret_next = next;
+    return kept;
 }

@@ -9,6 +9,7 @@ struct have {
     struct dyno_name name;
     uint64_t generation; /* it was started for */
     bool stopping;       /* its end is on its way already */
+    bool idle; /* no process of it exists: it waits for its slug or its restart, or is over */
 };
 
 enum action_kind {
@@ -30,8 +31,20 @@ struct action {
  *
  * Generations are compared for equality: a dyno of a newer one than is wanted comes from a desired
  * state that was lost, and is replaced too. *ret: freed with free(), NULL when there is nothing to
- * do; stops first, in the haves' order, then replacements, then starts, in the wants' order. */
+ * do; stops first, in the haves' order, then replacements, then starts, in the wants' order.
+ *
+ * DRAINING: the instance is being emptied. Nothing is started or replaced: what has a process and
+ * is wanted, of whatever generation, runs on; what is idle gets ACTION_STOP, wanted or not, so that
+ * a dyno that crashes is not restarted here. */
 int reconcile(const struct want *wants, size_t n_wants, const struct have *haves, size_t n_haves,
-              struct action **ret, size_t *ret_n, struct err *e);
+              bool draining, struct action **ret, size_t *ret_n, struct err *e);
+
+/* Takes those out of WANTS that are not wanted for now, because a controller was last heard of at
+ * LAST_CONTACT and that is their stop_after seconds ago, or more. Returns how many are left, in
+ * their order. *ret_next: when the next of those left falls due, if nothing is heard until then;
+ * USEC_NEVER: none will. Times are CLOCK_BOOTTIME usec; LAST_CONTACT 0: there is no controller, and
+ * all stay. */
+size_t wants_in_contact(struct want *wants, size_t n_wants, uint64_t now, uint64_t last_contact,
+                        uint64_t *ret_next);
 
 #endif

@@ -51,6 +51,39 @@ static void a_stop_wins_over_everything(void **state)
     expect(DYNO_STOPPING, DEV_SPAWN_FAILED, DYNO_DOWN, ACT_END);
 }
 
+/* Between a router that has to hear of it and SIGTERM. */
+static void a_routed_dyno_leaves_first(void **state)
+{
+    (void)state;
+    expect(DYNO_UP, DEV_LEAVE, DYNO_LEAVING, ACT_LEAVE);
+    expect(DYNO_LEAVING, DEV_DEADLINE, DYNO_STOPPING, ACT_TERM);
+    expect(DYNO_LEAVING, DEV_EXIT, DYNO_DOWN, ACT_END); /* no crash: it was to end */
+    expect(DYNO_LEAVING, DEV_OOM, DYNO_KILLING, ACT_KILL_R15);
+    expect(DYNO_LEAVING, DEV_STOP, DYNO_LEAVING, ACT_NONE);
+    expect(DYNO_LEAVING, DEV_START, DYNO_LEAVING, ACT_NONE);
+    for (int s = 0; s < DYNO_STATES; s++)
+        if (s != DYNO_UP) /* nothing else is in a route */
+            expect((enum dyno_state)s, DEV_LEAVE, (enum dyno_state)s, ACT_NONE);
+}
+
+static void names_are_what_others_see(void **state)
+{
+    static const char *const names[DYNO_STATES] = {
+        [DYNO_DOWN] = "down",         [DYNO_PROVISIONING] = "provisioning",
+        [DYNO_STARTING] = "starting", [DYNO_UP] = "up",
+        [DYNO_LEAVING] = "stopping",  [DYNO_STOPPING] = "stopping",
+        [DYNO_KILLING] = "stopping",  [DYNO_CRASHING] = "stopping",
+        [DYNO_CRASHED] = "crashed",   [DYNO_COMPLETE] = "complete",
+    };
+
+    (void)state;
+    for (int s = 0; s < DYNO_STATES; s++) {
+        assert_string_equal(dyno_state_name((enum dyno_state)s), names[s]);
+        assert_int_equal(dyno_state_ending((enum dyno_state)s),
+                         s == DYNO_LEAVING || s == DYNO_STOPPING || s == DYNO_KILLING);
+    }
+}
+
 /* What comes late, or twice, changes nothing. */
 static void late_events_are_ignored(void **state)
 {
@@ -72,8 +105,8 @@ static void late_events_are_ignored(void **state)
 /* Nothing that has a process may reach a state in which it would be forgotten without its end. */
 static void a_process_is_never_forgotten(void **state)
 {
-    static const enum dyno_state living[] = {DYNO_STARTING, DYNO_UP, DYNO_STOPPING, DYNO_KILLING,
-                                             DYNO_CRASHING};
+    static const enum dyno_state living[] = {DYNO_STARTING, DYNO_UP,      DYNO_LEAVING,
+                                             DYNO_STOPPING, DYNO_KILLING, DYNO_CRASHING};
 
     (void)state;
     for (unsigned i = 0; i < sizeof(living) / sizeof(living[0]); i++)
@@ -94,6 +127,8 @@ int main(void)
         cmocka_unit_test(a_life_without_trouble),
         cmocka_unit_test(every_fault_ends_in_crashed),
         cmocka_unit_test(a_stop_wins_over_everything),
+        cmocka_unit_test(a_routed_dyno_leaves_first),
+        cmocka_unit_test(names_are_what_others_see),
         cmocka_unit_test(late_events_are_ignored),
         cmocka_unit_test(a_process_is_never_forgotten),
     };
