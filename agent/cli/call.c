@@ -53,6 +53,11 @@ int64_t call_release_number(const json_t *obj)
     return text[0] == 'v' ? strtoll(text + 1, NULL, 10) : -1;
 }
 
+int64_t call_count(const json_t *value)
+{
+    return json_is_array(value) ? (int64_t)json_array_size(value) : json_integer_value(value);
+}
+
 int call_exit_status(const json_t *obj)
 {
     static const char *const keys[] = {"exit_status", "status"};

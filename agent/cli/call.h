@@ -22,6 +22,9 @@ char *call_release(const json_t *obj, char out[32]);
 /* The same as a number; -1: there is none. */
 int64_t call_release_number(const json_t *obj);
 
+/* How many dynos a formation's value means: a number, or the list of theirs. */
+int64_t call_count(const json_t *value);
+
 /* The status in an exit's description, as a shell has it; -1 when it tells none. */
 int call_exit_status(const json_t *obj);
 

@@ -48,6 +48,18 @@ static const struct command commands[] = {
      cmd_stop},
     {"ps", "ps [--json] [APP]", "list dynos and how they are",
      "  --json               as the API has them\n", cmd_ps},
+    {"drain", "drain [--deadline TIME] [--no-wait] [--json]", "empty this instance",
+     "No dyno is started from now on, and those that run are stopped: at once, or, where there is\n"
+     "a controller, in time before the deadline, so that it can start others elsewhere first.\n"
+     "Waits until none runs; Ctrl-C ends the wait, not the drain.\n\n"
+     "  --deadline TIME      when the last one must be gone: 90, 90s, 2m; 0 is now (default: with\n"
+     "                       a controller drain_deadline of dynod.conf, else now)\n"
+     "  --no-wait            return as soon as the agent has accepted it\n"
+     "  --json               how the instance is, as JSON\n",
+     cmd_drain},
+    {"undrain", "undrain [--json]", "let dynos start here again",
+     "Takes a drain back, whoever ordered it. What the formations say starts again.\n",
+     cmd_undrain},
     {"logs", "logs [-f] [-n N] [--json] [APP[/web.1]]", "show what the dynos wrote",
      "  -f                   follow\n"
      "  -n N                 so many of the last lines (default: 100)\n"
@@ -68,7 +80,8 @@ static const struct command commands[] = {
      "  --json               what was found, as JSON\n",
      cmd_slug},
     {"doctor", "doctor [--json]", "what this machine offers, and what each lack costs",
-     "Asks the agent, or looks itself when none runs. Exits 1 when something required lacks.\n",
+     "Asks the agent, or looks itself when none runs; where there is a controller, also how the\n"
+     "link to it is. Exits 1 when something required lacks.\n",
      cmd_doctor},
     {"version", "version", "print the version", "", cmd_version},
     {"help", "help [COMMAND]", "explain a command", "", cmd_help},

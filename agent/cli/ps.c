@@ -1,8 +1,10 @@
 /* ps.c - dyno ps [APP] */
+#include "base/clock.h"
 #include "base/frame.h"
 #include "base/scoped.h"
 #include "cli/call.h"
 #include "cli/client.h"
+#include "cli/instance.h"
 #include "cli/pstable.h"
 
 #include <errno.h>
@@ -16,12 +18,19 @@ static void print_empty(const char *app)
         (void)printf("No dynos. Start an app: dyno start APP --slug URL\n");
 }
 
-static int print_table(const struct cli *cli, const json_t *dynos)
+/* The table, and what there is to know about the instance below it. */
+static int print_table(const struct cli *cli, const json_t *dynos, const json_t *status,
+                       const char *app)
 {
     scoped(str_done) struct str out = {0};
     struct err e = ERR_INIT;
 
-    ps_table(dynos, cli->color, &out);
+    if (json_array_size(dynos) > 0)
+        ps_table(dynos, cli->color, &out);
+    else
+        print_empty(app);
+    instance_line(json_object_get(status, "instance"), clock_real(), &out);
+    link_line(json_object_get(status, "link"), &out);
     if (out.failed) {
         (void)err_set(&e, ENOMEM, "make the table");
         return cli_fail(&e);
@@ -33,7 +42,7 @@ static int print_table(const struct cli *cli, const json_t *dynos)
 int cmd_ps(struct cli *cli, int argc, char **argv)
 {
     static const struct option longs[] = {CLI_OPTIONS};
-    scoped(json_freep) json_t *dynos = NULL;
+    scoped(json_freep) json_t *dynos = NULL, *state = NULL;
     char path[CALL_PATH_MAX];
     struct err e = ERR_INIT;
     struct target t = {0};
@@ -51,9 +60,7 @@ int cmd_ps(struct cli *cli, int argc, char **argv)
         return cli_fail(&e);
     if (cli->json)
         return cli_print_json(dynos);
-    if (json_array_size(dynos) == 0) {
-        print_empty(one ? t.app : NULL);
-        return cli_flush(EXIT_OK);
-    }
-    return print_table(cli, dynos);
+    if (client_call(cli->socket, "GET", "/v1/status", NULL, &state, &e) < 0)
+        return cli_fail(&e);
+    return print_table(cli, dynos, state, one ? t.app : NULL);
 }

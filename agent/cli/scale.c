@@ -17,19 +17,31 @@ static int read_formation(int argc, char **argv, json_t *formation, struct err *
     return 0;
 }
 
+/* "web=3", and "web=1,4" where it is those dynos. */
+static void print_type(const char *type, const json_t *value)
+{
+    const json_t *num;
+    size_t i;
+
+    (void)printf(" %s=%s", type, json_is_array(value) && !json_array_size(value) ? "0" : "");
+    if (json_is_integer(value))
+        (void)printf("%lld", (long long)json_integer_value(value));
+    json_array_foreach (value, i, num)
+        (void)printf("%s%lld", i ? "," : "", (long long)json_integer_value(num));
+}
+
 static int print_formation(const struct cli *cli, const char *app, json_t *answer)
 {
     const char *type;
-    json_t *count;
+    json_t *value;
 
     if (cli->json)
         return cli_print_json(answer);
     /* The whole formation, whether the agent wraps it or not. */
     json_t *formation = json_object_get(answer, "formation");
     (void)printf("%s:", app);
-    json_object_foreach (formation ? formation : answer, type, count)
-        if (json_is_integer(count))
-            (void)printf(" %s=%lld", type, (long long)json_integer_value(count));
+    json_object_foreach (formation ? formation : answer, type, value)
+        print_type(type, value);
     (void)printf("\n");
     return cli_flush(EXIT_OK);
 }

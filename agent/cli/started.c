@@ -14,7 +14,7 @@ static int64_t formation_total(const json_t *app)
     int64_t total = 0;
 
     json_object_foreach (formation, type, count)
-        total += json_integer_value(count);
+        total += call_count(count);
     return total;
 }
 
@@ -27,7 +27,7 @@ const char *started_missing(const json_t *app, const json_t *wanted)
     if (!json_bool(json_object_get(app, "release"), "resolved", true))
         return NULL;
     json_object_foreach ((json_t *)wanted, type, count) {
-        if (json_integer_value(count) > 0 && !json_object_get(formation, type))
+        if (call_count(count) > 0 && !json_object_get(formation, type))
             return type;
     }
     return NULL;

@@ -63,14 +63,14 @@ _dyno() {
     -f|--procfile) [[ $command == local ]] && { _dyno_files -f; return; } ;;
     --size) _dyno_reply "$_dyno_sizes"; return ;;
     --app) _dyno_reply "$(_dyno_names apps)"; return ;;
-    -m|--formation|-p|--port|-n|--lines|--digest) return ;;
+    -m|--formation|-p|--port|-n|--lines|--digest|--deadline) return ;;
     esac
 
     if [[ -z $command ]]; then
         if [[ $cur == -* ]]; then
             _dyno_reply '--socket --help --version'
         else
-            _dyno_reply 'local run start scale restart stop ps logs events exec slug doctor version help'
+            _dyno_reply 'local run start scale restart stop ps drain undrain logs events exec slug doctor version help'
         fi
         return
     fi
@@ -79,8 +79,9 @@ _dyno() {
     local) options='-f --procfile -e --env -m --formation -p --port --slug' ;;
     run) options='--app --slug -e --env --size -t -T --' ;;
     start) options='--slug --digest -m --formation -e --env --size --no-wait --json' ;;
-    scale|restart|ps|doctor) options='--json' ;;
+    scale|restart|ps|undrain|doctor) options='--json' ;;
     stop) options='--forget --json' ;;
+    drain) options='--deadline --no-wait --json' ;;
     logs|events) options='-f --follow -n --lines --json' ;;
     exec) options='-t -T --' ;;
     slug) [[ $sub == pack ]] && options='-o --output --json' || options='--json' ;;
@@ -102,7 +103,7 @@ _dyno() {
         *) _dyno_files -f ;;
         esac
         ;;
-    help) _dyno_reply 'local run start scale restart stop ps logs events exec slug doctor version help' ;;
+    help) _dyno_reply 'local run start scale restart stop ps drain undrain logs events exec slug doctor version help' ;;
     esac
 }
 

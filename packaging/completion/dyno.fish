@@ -24,7 +24,7 @@ function __dyno_in
     return 1
 end
 
-set -l commands local run start scale restart stop ps logs events exec slug doctor version help
+set -l commands local run start scale restart stop ps drain undrain logs events exec slug doctor version help
 
 complete -c dyno -f
 complete -c dyno -l socket -r -F -d 'Socket of the agent'
@@ -37,6 +37,8 @@ complete -c dyno -n "not __dyno_in $commands" -a scale -d 'Change how many dynos
 complete -c dyno -n "not __dyno_in $commands" -a restart -d 'Stop dynos and start them anew'
 complete -c dyno -n "not __dyno_in $commands" -a stop -d 'Stop dynos until scale, restart or start'
 complete -c dyno -n "not __dyno_in $commands" -a ps -d 'List dynos and how they are'
+complete -c dyno -n "not __dyno_in $commands" -a drain -d 'Empty this instance'
+complete -c dyno -n "not __dyno_in $commands" -a undrain -d 'Let dynos start here again'
 complete -c dyno -n "not __dyno_in $commands" -a logs -d 'Show what the dynos wrote'
 complete -c dyno -n "not __dyno_in $commands" -a events -d 'Show what happened, and whose doing it was'
 complete -c dyno -n "not __dyno_in $commands" -a exec -d 'Run a command inside a running dyno'
@@ -45,7 +47,7 @@ complete -c dyno -n "not __dyno_in $commands" -a doctor -d 'What this machine of
 complete -c dyno -n "not __dyno_in $commands" -a version -d 'Print the version'
 complete -c dyno -n "not __dyno_in $commands" -a help -d 'Explain a command'
 
-complete -c dyno -n '__dyno_in start scale restart stop ps logs events slug doctor' -l json -d 'As JSON'
+complete -c dyno -n '__dyno_in start scale restart stop ps drain undrain logs events slug doctor' -l json -d 'As JSON'
 complete -c dyno -n '__dyno_in local run start' -s e -l env -r -F -d 'Config vars'
 complete -c dyno -n '__dyno_in local start' -s m -l formation -x -d 'Formation: web=2,worker=1'
 complete -c dyno -n '__dyno_in local' -s f -l procfile -r -F -d 'Procfile'
@@ -56,7 +58,8 @@ complete -c dyno -n '__dyno_in run start' -l size -x -a 'standard-1x standard-2x
 complete -c dyno -n '__dyno_in run exec' -s t -d 'Force a terminal'
 complete -c dyno -n '__dyno_in run exec' -s T -d 'No terminal'
 complete -c dyno -n '__dyno_in start' -l digest -x -d 'sha256:HEX'
-complete -c dyno -n '__dyno_in start' -l no-wait -d 'Do not wait'
+complete -c dyno -n '__dyno_in start drain' -l no-wait -d 'Do not wait'
+complete -c dyno -n '__dyno_in drain' -l deadline -x -d 'When the last one must be gone'
 complete -c dyno -n '__dyno_in stop' -l forget -d 'Forget the app'
 complete -c dyno -n '__dyno_in logs events' -s f -l follow -d Follow
 complete -c dyno -n '__dyno_in logs events' -s n -l lines -x -d 'How many'

@@ -380,6 +380,13 @@ static void a_start_is_over_when_all_are_up_or_one_crashed(void **state)
     assert_int_equal(
         look(two, "[{\"release\":3,\"state\":\"crashed\"},{\"release\":3,\"state\":\"up\"}]"),
         STARTED_CRASHED);
+    /* Dynos by their numbers. */
+    assert_int_equal(look("{\"release\":{\"version\":3},\"formation\":{\"web\":[2,9]}}",
+                          "[{\"release\":3,\"state\":\"up\"}]"),
+                     STARTED_NOT_YET);
+    assert_int_equal(look("{\"release\":{\"version\":3},\"formation\":{\"web\":[2,9]}}",
+                          "[{\"release\":3,\"state\":\"up\"},{\"release\":3,\"state\":\"up\"}]"),
+                     STARTED_UP);
     /* A one-off's end is not the formation's. */
     assert_int_equal(look(two, "[{\"type\":\"run\",\"release\":3,\"state\":\"crashed\"}]"),
                      STARTED_NOT_YET);
