@@ -422,6 +422,7 @@ int agent_exec(struct agent *a, const char *app, const char *dyno, const json_t 
     }
     struct environ_facts facts = {.app = found,
                                   .dyno = dyno,
+                                  .run = run_id(d->run),
                                   .port = d->port,
                                   .term = terminal.tty ? terminal.term : NULL,
                                   .rows = terminal.rows,

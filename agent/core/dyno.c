@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #define OVER_PAUSE       USEC_PER_SEC /* the disk is full: to the next try */
+#define DRAIN_PAUSE      USEC_PER_SEC
 #define READY_POLL_FIRST (2 * USEC_PER_MSEC)
 #define READY_POLL_MAX   (100 * USEC_PER_MSEC)
 #define R15_LINE         "Error R15 (Memory quota vastly exceeded)"
@@ -275,11 +276,11 @@ static void plan_restart(struct dyno *d, uint64_t up_usec)
     d->restart_at = 0;
     if (hopeless || (app && !app->release.restart))
         return;
-    if (model_drain_state(a->model)->on) { /* not here any more */
-        agent_reconcile_soon(a);
-        return;
-    }
     uint64_t delay = restart_delay(&policy, &d->crashes, up_usec, random_u64());
+    if (model_drain_state(a->model)->on) { /* it is taken off before that, or we drain no more */
+        delay = delay > DRAIN_PAUSE ? delay : DRAIN_PAUSE;
+        agent_reconcile_soon(a);
+    }
     d->restart_at = clock_boot() + delay;
     set_deadline(d, d->restart_at);
 }

@@ -28,6 +28,7 @@ struct start {
     const char **argv;
     char *words; /* where argv's strings lie when they were cut out of a text */
     char **env;
+    char run[RUN_ID_MAX];
     int slug_fd;
     json_t *record;
 };
@@ -219,6 +220,7 @@ static int make_env(const struct dyno *d, struct start *s, struct err *e)
     char name[DYNO_TEXT_MAX];
     struct environ_facts facts = {.app = s->app,
                                   .dyno = dyno_name_short(&d->name, name),
+                                  .run = s->run,
                                   .port = d->port,
                                   .term = d->terminal.tty ? d->terminal.term : NULL,
                                   .rows = d->terminal.rows,
@@ -231,6 +233,7 @@ static int start_run(struct dyno *d, struct start *s, struct err *e)
 {
     char hostname[64];
     struct run_spec spec = {.name = d->name,
+                            .id = s->run,
                             .record = s->record,
                             .argv = (char *const *)(uintptr_t)s->argv,
                             .env = s->env,
@@ -257,6 +260,7 @@ int dyno_spawn(struct dyno *d, struct err *e)
     scoped(start_done) struct start s = {.slug_fd = -1};
     int r = find_wanted(d, &s, e);
 
+    (void)run_make_id(&d->name, s.run);
     if (r == 0) {
         choose_size(d, &s);
         r = choose_command(d, &s, e);

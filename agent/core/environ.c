@@ -42,6 +42,34 @@ static int put_defaults(json_t *vars, const struct environ_facts *f)
     return r;
 }
 
+/* What a controller said about the release. */
+static int put_meta(json_t *vars, const struct environ_facts *f)
+{
+    static const struct {
+        const char *member, *name;
+    } known[] = {
+        {"app_id", "HEROKU_APP_ID"},
+        {"app_name", "HEROKU_APP_NAME"},
+        {"created_at", "HEROKU_RELEASE_CREATED_AT"},
+        {"slug_commit", "HEROKU_SLUG_COMMIT"},
+        {"slug_description", "HEROKU_SLUG_DESCRIPTION"},
+    };
+    const json_t *meta = f->app->release.meta;
+    int r = 0;
+
+    if (json_object_size(meta) == 0)
+        return 0;
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        json_t *value = json_object_get(meta, known[i].member);
+
+        if (value)
+            r |= json_object_set(vars, known[i].name, value);
+    }
+    if (f->run)
+        r |= put(vars, "HEROKU_DYNO_ID", "%s", f->run);
+    return r;
+}
+
 static int put_fixed(json_t *vars, const struct environ_facts *f)
 {
     int r = put(vars, "DYNO", "%s", f->dyno);
@@ -66,6 +94,7 @@ int environ_make(const struct environ_facts *facts, const json_t *extra, char **
     size_t n = 0;
     int r = put_defaults(vars, facts);
 
+    r |= put_meta(vars, facts);
     if (facts->app->release.env)
         r |= json_object_update(vars, facts->app->release.env);
     if (extra)

@@ -206,16 +206,20 @@ static int start_steps(struct run *r, const struct run_spec *spec, struct start_
     return 0;
 }
 
+char *run_make_id(const struct dyno_name *name, char out[RUN_ID_MAX])
+{
+    (void)snprintf(out, RUN_ID_MAX, "%s.%s.%u.%08" PRIx32, name->app, name->type, name->num,
+                   (uint32_t)random_u64());
+    return out;
+}
+
 int run_start(struct run_env *env, const struct run_spec *spec, const struct run_ops *ops,
               void *owner, struct run **ret, struct err *e)
 {
     struct start_fds fds = {{-1, -1}, {-1, -1}, -1, -1, -1, -1, {-1, -1, -1}};
-    char id[RUN_ID_MAX];
     struct run *r;
 
-    (void)snprintf(id, sizeof(id), "%s.%s.%u.%08" PRIx32, spec->name.app, spec->name.type,
-                   spec->name.num, (uint32_t)random_u64());
-    int rc = run_new(env, id, &spec->name, ops, owner, &r, e);
+    int rc = run_new(env, spec->id, &spec->name, ops, owner, &r, e);
     if (rc < 0)
         return rc;
     rc = start_steps(r, spec, &fds, e);

@@ -74,9 +74,13 @@ struct run_ops {
     void (*exec_ended)(void *owner, struct run *r, uint32_t token, int wait_status);
 };
 
+/* A new id for a run of NAME. Returns OUT. */
+char *run_make_id(const struct dyno_name *name, char out[RUN_ID_MAX]);
+
 /* What a start needs to know. Strings are copied. */
 struct run_spec {
     struct dyno_name name;
+    const char *id; /* of run_make_id() */
     const json_t
         *record; /* goes into run.json as it is: whatever the owner wants back at adoption */
     char *const *argv;

@@ -17,9 +17,9 @@ static const char *value_of(char **env, const char *name)
     return NULL;
 }
 
-static char **make(struct environ_facts *f, json_t *vars, json_t *extra)
+static char **make_told(struct environ_facts *f, json_t *vars, json_t *extra, json_t *meta)
 {
-    struct app app = {.name = "hello", .release = {.version = 7, .env = vars}};
+    struct app app = {.name = "hello", .release = {.version = 7, .env = vars, .meta = meta}};
     struct err e = ERR_INIT;
     char **env = NULL;
 
@@ -27,7 +27,13 @@ static char **make(struct environ_facts *f, json_t *vars, json_t *extra)
     assert_int_equal(environ_make(f, extra, &env, &e), 0);
     json_decref(vars);
     json_decref(extra);
+    json_decref(meta);
     return env;
+}
+
+static char **make(struct environ_facts *f, json_t *vars, json_t *extra)
+{
+    return make_told(f, vars, extra, NULL);
 }
 
 static void defaults(void **state)
@@ -46,6 +52,51 @@ static void defaults(void **state)
     assert_string_equal(value_of(env, "HEROKU_RELEASE_VERSION"), "v7");
     assert_string_equal(value_of(env, "HEROKU_APP_NAME"), "hello");
     assert_null(value_of(env, "TERM"));
+    environ_free(env);
+}
+
+static void what_the_controller_tells(void **state)
+{
+    struct environ_facts f = {.dyno = "web.1", .run = "hello.web.1.0000002a"};
+    char **env = make_told(&f, json_pack("{s:s}", "HEROKU_SLUG_COMMIT", "mine"), NULL,
+                           json_pack("{s:s,s:s,s:s,s:s,s:s}", "app_id", "11-22", "app_name",
+                                     "Hello", "created_at", "2026-01-02T03:04:05Z", "slug_commit",
+                                     "abc", "slug_description", "Deploy abc\nby somebody"));
+
+    (void)state;
+    assert_string_equal(value_of(env, "HEROKU_APP_ID"), "11-22");
+    assert_string_equal(value_of(env, "HEROKU_APP_NAME"), "Hello");
+    assert_string_equal(value_of(env, "HEROKU_RELEASE_VERSION"), "v7");
+    assert_string_equal(value_of(env, "HEROKU_RELEASE_CREATED_AT"), "2026-01-02T03:04:05Z");
+    assert_string_equal(value_of(env, "HEROKU_SLUG_COMMIT"), "mine"); /* a config var */
+    assert_string_equal(value_of(env, "HEROKU_SLUG_DESCRIPTION"), "Deploy abc\nby somebody");
+    assert_string_equal(value_of(env, "HEROKU_DYNO_ID"), "hello.web.1.0000002a");
+    environ_free(env);
+
+    /* what it does not tell is what the agent knows, or nothing */
+    env = make_told(&f, json_object(), NULL, json_pack("{s:s}", "app_id", "11-22"));
+    assert_string_equal(value_of(env, "HEROKU_APP_NAME"), "hello");
+    assert_null(value_of(env, "HEROKU_SLUG_COMMIT"));
+    assert_string_equal(value_of(env, "HEROKU_DYNO_ID"), "hello.web.1.0000002a");
+    environ_free(env);
+
+    env = make_told(&f, json_object(), NULL, json_object());
+    assert_null(value_of(env, "HEROKU_APP_ID"));
+    assert_null(value_of(env, "HEROKU_DYNO_ID"));
+    environ_free(env);
+}
+
+/* A value is not cut, however long. */
+static void a_long_description_is_whole(void **state)
+{
+    struct environ_facts f = {.dyno = "web.1"};
+    char text[MODEL_META_MAX + 1];
+
+    (void)state;
+    memset(text, 'x', sizeof(text) - 1);
+    text[sizeof(text) - 1] = '\0';
+    char **env = make_told(&f, json_object(), NULL, json_pack("{s:s}", "slug_description", text));
+    assert_string_equal(value_of(env, "HEROKU_SLUG_DESCRIPTION"), text);
     environ_free(env);
 }
 
@@ -81,6 +132,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults),
+        cmocka_unit_test(what_the_controller_tells),
+        cmocka_unit_test(a_long_description_is_whole),
         cmocka_unit_test(config_vars_beat_all_but_port_and_dyno),
         cmocka_unit_test(only_a_port_where_there_is_one),
     };
