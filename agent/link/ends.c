@@ -57,10 +57,8 @@ static int end_open(sd_event *loop, struct end *end, struct err *e)
     if (r < 0)
         return err_set(e, -r, "make an attached descriptor non-blocking");
     r = sd_event_add_io(loop, &end->source, end->fd, 0, on_io, end);
-    if (r == -EPERM) { /* epoll knows no regular files: they never make anybody wait */
-        end->in_ready = end->out_ready = true;
+    if (r == -EPERM) /* epoll knows no regular files: they never make anybody wait */
         return 0;
-    }
     if (r >= 0)
         r = sd_event_source_set_enabled(end->source, SD_EVENT_OFF);
     return r < 0 ? err_set(e, -r, "watch an attached descriptor") : 0;
@@ -74,7 +72,8 @@ int ends_open(sd_event *loop, int fds[3], bool tty, ends_ready_fn ready, void *u
 
     for (int i = 0; i < ENDS; i++) {
         if (all)
-            all->end[i] = (struct end){.all = all, .fd = TAKE_FD(fds[i])};
+            all->end[i] = (struct end){
+                .all = all, .fd = TAKE_FD(fds[i]), .in_ready = true, .out_ready = true};
         else
             fd_closep(&fds[i]);
     }
