@@ -35,19 +35,34 @@ static json_t *release_json(const struct release *rel)
 
     if (j && rel->has_digest)
         (void)json_object_set_new(j, "digest", json_sprintf("sha256:%s", rel->digest.hex));
+    if (j && json_object_size(rel->stop_after) > 0)
+        (void)json_object_set(j, "stop_after", rel->stop_after);
     return j;
+}
+
+/* Types that have none are shown, too. */
+static json_t *formation_json(const struct app *app)
+{
+    struct err ignored = ERR_INIT; /* out of memory: the caller sees the NULL */
+    json_t *formation = NULL;
+
+    if (app_formation_json(app, &formation, &ignored) < 0)
+        return NULL;
+    for (size_t i = 0; i < app->n_types; i++)
+        if (!json_object_get(formation, app->types[i].name))
+            (void)json_object_set_new(formation, app->types[i].name, json_integer(0));
+    return formation;
 }
 
 /* Config vars are never shown: whoever may see an app here need not see its secrets. */
 static json_t *app_json(const struct agent *a, const struct app *app)
 {
     const struct err *problem = prefetch_problem(a, app);
-    json_t *formation = json_object(), *types = json_array();
+    json_t *types = json_array();
 
     for (size_t i = 0; i < app->n_types; i++) {
         const struct want_type *t = &app->types[i];
 
-        (void)json_object_set_new(formation, t->name, json_integer(t->count));
         (void)json_array_append_new(
             types, json_pack("{s:s,s:s?}", "name", t->name, "command", t->command));
     }
@@ -56,8 +71,9 @@ static json_t *app_json(const struct agent *a, const struct app *app)
         (void)json_object_set_new(
             release, "problem",
             json_pack("{s:s,s:s}", "text", problem->text, "fault", fault_name(problem->fault)));
-    return json_pack("{s:s,s:o,s:o,s:o,s:b}", "name", app->name, "release", release, "formation",
-                     formation, "types", types, "stopped", app->stopped);
+    return json_pack("{s:s,s:o,s:o,s:o,s:b,s:b}", "name", app->name, "release", release,
+                     "formation", formation_json(app), "types", types, "stopped", app->stopped,
+                     "controlled", app->controlled);
 }
 
 json_t *agent_apps(struct agent *a)
@@ -117,6 +133,8 @@ static json_t *dyno_json(const struct dyno *d)
 
     if (!j)
         return NULL;
+    (void)json_object_set_new(j, "up", json_boolean(d->state == DYNO_UP));
+    (void)json_object_set_new(j, "run", d->run ? json_string(run_id(d->run)) : json_null());
     (void)json_object_set_new(j, "port", d->port ? json_integer((json_int_t)d->port) : json_null());
     if (d->state == DYNO_CRASHED && d->restart_at)
         (void)json_object_set_new(
