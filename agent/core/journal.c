@@ -24,6 +24,7 @@ struct journal {
     struct model *model; /* borrowed */
     off_t size;          /* up to the last whole line */
     off_t compact_at;
+    bool outdated; /* the file is of an older version: nothing of ours may be added to it */
 };
 
 void journal_freep(struct journal **j)
@@ -112,6 +113,7 @@ static int rewrite(struct journal *j, struct err *e)
     fd_closep(&j->fd);
     j->fd = TAKE_FD(fd);
     j->size = size;
+    j->outdated = false;
     j->compact_at = size * 2 > JOURNAL_COMPACT_AT ? size * 2 : JOURNAL_COMPACT_AT;
     return 0;
 }
@@ -122,6 +124,7 @@ struct replay {
     off_t good;      /* up to here the file is sound */
     const char *why; /* what the bad line has; NULL: none is bad */
     bool foreign;    /* of a version that we do not know */
+    bool outdated;   /* of an older one that we do */
     char foreign_what[96];
     unsigned long entries, refused;
     struct err first_refusal;
@@ -132,7 +135,8 @@ static void replay_header(const json_t *json, struct replay *p)
 {
     int64_t version = json_int(json, "dynod-journal", 0);
 
-    if (version == JOURNAL_VERSION)
+    p->outdated = version < JOURNAL_VERSION;
+    if (version >= JOURNAL_VERSION_OLDEST && version <= JOURNAL_VERSION)
         return;
     p->foreign = version > JOURNAL_VERSION;
     if (p->foreign)
@@ -281,7 +285,15 @@ static int open_existing(struct journal *j, struct str *notice, struct err *e)
         r = cut_tail(j, &p, st.st_size, notice, e);
     if (r == 0 && p.refused)
         return set_aside(j, &p, notice, e);
-    return r == 0 && p.good == 0 ? rewrite(j, e) : r; /* without even a first line */
+    if (r == 0 && p.good == 0) /* without even a first line */
+        return rewrite(j, e);
+    if (r == 0 && p.outdated) {
+        struct err later = ERR_INIT;
+
+        j->outdated = true;
+        (void)rewrite(j, &later); /* a disk that is full is no reason not to start */
+    }
+    return r;
 }
 
 int journal_open(int dirfd, const char *name, struct model *model, struct journal **ret,
@@ -314,15 +326,15 @@ int journal_open(int dirfd, const char *name, struct model *model, struct journa
 
 /* --- One entry --- */
 
-/* The file must be as we left it: an unfinished line that could not be taken back is, and somebody
- * may have removed or changed it. */
+/* The file must be as we left it, and of our version: an unfinished line that could not be taken
+ * back is in the way, and somebody may have removed or changed it. */
 static int heal(struct journal *j, struct err *e)
 {
     struct stat st;
 
     if (fstat(j->fd, &st) < 0)
         return err_set(e, errno, "stat the journal %s", j->name);
-    if (st.st_nlink > 0 && st.st_size == j->size)
+    if (!j->outdated && st.st_nlink > 0 && st.st_size == j->size)
         return 0;
     return rewrite(j, e);
 }

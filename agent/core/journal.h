@@ -4,9 +4,10 @@
  * IEEE 802.3, of the JSON text, as 8 hex digits.
  *
  * A torn or corrupt tail is cut, kept beside as NAME.bad-TIME, and said so. First line:
- * {"dynod-journal": VERSION}; a file of a version from the future, or with an "op" from it, is set
- * aside whole, and said so. An intact entry that the model refuses is skipped, the whole file kept
- * beside, and said so. Compacted by writing a new file and renaming it.
+ * {"dynod-journal": VERSION}; the version before ours is read and written anew in ours, at the
+ * latest before the next entry is added. A file of a version from the future, or with an "op" from
+ * it, is set aside whole, and said so. An intact entry that the model refuses is skipped, the whole
+ * file kept beside, and said so. Compacted by writing a new file and renaming it.
  *
  * Everything here blocks, for one write(2) a command; a compaction also waits for the disk. The
  * file is 0600: it holds config vars. Only one process may have it open: the caller sees to that.
@@ -17,7 +18,9 @@
 #include "base/err.h"
 #include "core/model.h"
 
-#define JOURNAL_VERSION    1
+#define JOURNAL_VERSION        2
+#define JOURNAL_VERSION_OLDEST 1 /* that we read: without "by", drain, control, lists of numbers   \
+                                  */
 #define JOURNAL_LINE_MAX   (8u << 20)
 #define JOURNAL_COMPACT_AT (1u << 20) /* bytes, and twice what the model needs */
 

@@ -4,6 +4,7 @@
 #include "base/frame.h"
 #include "base/scoped.h"
 #include "core/journal_line.h"
+#include "journal_v1.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -167,6 +168,12 @@ static const char *const story[] = {
     "{\"op\":\"run\",\"app\":\"hello\",\"num\":4123,\"command\":\"ls\"}",
     "{\"op\":\"stop\",\"app\":\"hello\",\"dyno\":\"web.1\"}",
     "{\"op\":\"ran\",\"app\":\"hello\",\"num\":4123}",
+    "{\"op\":\"scale\",\"app\":\"hello\",\"formation\":{\"web\":[7,2]},\"by\":{\"store\":\"db-1\","
+    "\"generation\":3,\"id\":\"c-3\"}}",
+    "{\"op\":\"control\",\"by\":{\"store\":\"db-1\",\"generation\":4,\"id\":\"c-4\"},\"outcome\":"
+    "\"refused\"}",
+    "{\"op\":\"drain\",\"reason\":\"spot\",\"deadline\":2000,\"since\":1000,\"by\":{\"store\":"
+    "\"db-1\",\"generation\":9,\"id\":\"c-9\"}}",
 };
 enum { STORY = sizeof(story) / sizeof(story[0]) };
 
@@ -216,7 +223,7 @@ static void what_was_applied_is_there_again(void **state)
     assert_int_equal(fstatat(p->dirfd, NAME, &st, 0), 0);
     assert_int_equal(st.st_mode & 07777, 0600);
     text = slurp(p, NAME, &len);
-    assert_true(str_starts(text, "26981caa 19 {\"dynod-journal\":1}\n"));
+    assert_true(str_starts(text, "0db54f69 19 {\"dynod-journal\":2}\n"));
     free(text);
     for (int i = 0; i < 2; i++) {
         struct opened o = open_it(p);
@@ -379,7 +386,7 @@ static void garbage_is_cut_and_kept(void **state)
     for (size_t i = 0; i < sizeof(garbage) / sizeof(garbage[0]); i++) {
         scoped(str_done) struct str text = {0}, tail = {0};
 
-        add_line(&text, "{\"dynod-journal\":1}");
+        add_line(&text, "{\"dynod-journal\":2}");
         add_line(&text, "{\"op\":\"release\",\"app\":\"a\",\"url\":\"x:y\"}");
         str_add(&tail, garbage[i]);
         add_line(&tail, "{\"op\":\"release\",\"app\":\"b\",\"url\":\"x:y\"}");
@@ -395,7 +402,7 @@ static void nul_bytes_are_cut(void **state)
     scoped(str_done) struct str text = {0};
 
     /* As a file system leaves them after a power cut. */
-    add_line(&text, "{\"dynod-journal\":1}");
+    add_line(&text, "{\"dynod-journal\":2}");
     char zeros[5000] = {0}, bad[256];
     str_add_n(&text, zeros, sizeof(zeros));
     spit(p, text.data, text.len);
@@ -427,7 +434,7 @@ static void a_line_over_the_limit_is_cut(void **state)
     scoped(str_done) struct str text = {0};
     char bad[256];
 
-    add_line(&text, "{\"dynod-journal\":1}");
+    add_line(&text, "{\"dynod-journal\":2}");
     add_line(&text, "{\"op\":\"release\",\"app\":\"a\",\"url\":\"x:y\"}");
     char *big = malloc(JOURNAL_LINE_MAX + 100);
     memset(big, 'x', JOURNAL_LINE_MAX + 100);
@@ -444,7 +451,7 @@ static void a_line_over_the_limit_is_cut(void **state)
 static void the_future_is_set_aside(void **state)
 {
     static const char *const future[] = {
-        "{\"dynod-journal\":2}",
+        "{\"dynod-journal\":3}",
         "{\"op\":\"teleport\",\"app\":\"a\"}",
     };
     const struct place *p = *state;
@@ -453,14 +460,69 @@ static void the_future_is_set_aside(void **state)
         scoped(str_done) struct str text = {0};
 
         if (i > 0)
-            add_line(&text, "{\"dynod-journal\":1}");
+            add_line(&text, "{\"dynod-journal\":2}");
         if (i > 0)
             add_line(&text, "{\"op\":\"release\",\"app\":\"a\",\"url\":\"x:y\"}");
         add_line(&text, future[i]);
         add_line(&text, "{\"op\":\"release\",\"app\":\"b\",\"url\":\"x:y\"}");
-        struct opened o = open_damaged(p, &text, i ? "'teleport'" : "version 2", NULL);
+        struct opened o = open_damaged(p, &text, i ? "'teleport'" : "version 3", NULL);
         expect_sound(p, &o, 0);
     }
+}
+
+/* --- Version 1 --- */
+
+static void expect_v1(const struct opened *o)
+{
+    char *got = dump(o->model);
+
+    assert_string_equal(got, journal_v1_entries);
+    free(got);
+}
+
+static void expect_first_line(const struct place *p, const char *json)
+{
+    scoped(str_done) struct str first = {0};
+    size_t len;
+    char *text = slurp(p, NAME, &len);
+
+    add_line(&first, json);
+    assert_true(str_starts(text, first.data));
+    free(text);
+}
+
+static void the_version_before_is_read_and_written_anew(void **state)
+{
+    const struct place *p = *state;
+    char bad[256];
+
+    spit(p, journal_v1, strlen(journal_v1));
+    for (int i = 0; i < 2; i++) {
+        struct opened o = open_it(p);
+
+        assert_null(o.notice); /* nothing is lost: nothing to say */
+        expect_v1(&o);
+        expect_first_line(p, "{\"dynod-journal\":2}");
+        close_it(&o);
+    }
+    assert_int_equal(count_bad(p, bad), 0);
+    struct opened o = open_it(p);
+    expect_sound(p, &o, 3);
+}
+
+static void a_torn_tail_of_the_version_before_is_cut(void **state)
+{
+    const struct place *p = *state;
+    char bad[256];
+
+    spit(p, journal_v1, strlen(journal_v1) - 1); /* its last entry is the generation */
+    struct opened o = open_it(p);
+    assert_non_null(strstr(o.notice, "an unfinished line"));
+    assert_int_equal(count_bad(p, bad), 1);
+    assert_int_equal(model_n_apps(o.model), 3);
+    assert_int_equal(model_generation(o.model), 7);
+    expect_first_line(p, "{\"dynod-journal\":2}");
+    expect_sound(p, &o, 3);
 }
 
 static void a_refused_entry_is_skipped_alone(void **state)
@@ -468,7 +530,7 @@ static void a_refused_entry_is_skipped_alone(void **state)
     const struct place *p = *state;
     scoped(str_done) struct str text = {0};
 
-    add_line(&text, "{\"dynod-journal\":1}");
+    add_line(&text, "{\"dynod-journal\":2}");
     add_line(&text, "{\"op\":\"release\",\"app\":\"a\",\"url\":\"x:y\"}");
     add_line(&text, "{\"op\":\"release\",\"app\":\"a\",\"url\":\"x:y\",\"colour\":7}");
     add_line(&text, "{\"op\":\"scale\",\"app\":\"q\",\"formation\":{\"web\":1}}");
@@ -587,6 +649,68 @@ static void fill_the_disk(const struct place *p)
     close_it(&o);
 }
 
+/* It starts with the old file as it is, and adds nothing of the new version to it. */
+static void open_v1_on_a_full_disk(const struct place *p)
+{
+    struct err e = ERR_INIT;
+    struct opened o;
+    size_t len;
+
+    CHECK(try_open(p, &o, &e) == 0);
+    CHECK(!o.notice);
+    char *was = dump(o.model);
+    CHECK(!strcmp(was, journal_v1_entries));
+    CHECK(put(&o, "{\"op\":\"undrain\"}", &e) < 0);
+    char *is = dump(o.model);
+    CHECK(!strcmp(was, is));
+    free(was);
+    free(is);
+    close_it(&o);
+    char *text = slurp(p, NAME, &len);
+    CHECK(len == strlen(journal_v1) && !memcmp(text, journal_v1, len));
+    free(text);
+}
+
+static void a_full_disk_keeps_the_version_before(void **state)
+{
+    const struct place *p = *state;
+
+    spit(p, journal_v1, strlen(journal_v1));
+    with_file_limit(p, 100, open_v1_on_a_full_disk);
+    struct opened o = open_it(p);
+    expect_v1(&o);
+    expect_first_line(p, "{\"dynod-journal\":2}");
+    close_it(&o);
+}
+
+/* What becomes possible only once the disk has room again. */
+static void the_version_before_is_left_with_the_first_entry(void **state)
+{
+    const struct place *p = *state;
+    struct rlimit limit, was;
+    struct err e = ERR_INIT;
+    struct opened o;
+
+    spit(p, journal_v1, strlen(journal_v1));
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &was), 0);
+    limit = (struct rlimit){100, was.rlim_max};
+    void (*old)(int) = signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    int r = try_open(p, &o, &e);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
+    signal(SIGXFSZ, old);
+    assert_int_equal(r, 0);
+    expect_first_line(p, "{\"dynod-journal\":1}");
+    must_put(&o, "{\"op\":\"drain\",\"reason\":\"operator\"}");
+    expect_first_line(p, "{\"dynod-journal\":2}");
+    close_it(&o);
+    o = open_it(p);
+    assert_null(o.notice);
+    assert_true(model_drain_state(o.model)->on);
+    assert_int_equal(model_n_apps(o.model), 3);
+    close_it(&o);
+}
+
 static void a_full_disk_changes_nothing(void **state)
 {
     const struct place *p = *state;
@@ -640,7 +764,7 @@ static void a_torn_tail_on_a_full_disk(void **state)
     const struct place *p = *state;
     scoped(str_done) struct str text = {0};
 
-    add_line(&text, "{\"dynod-journal\":1}");
+    add_line(&text, "{\"dynod-journal\":2}");
     add_line(&text, "{\"op\":\"release\",\"app\":\"a\",\"url\":\"x:y\"}");
     str_add(&text, "torn torn torn");
     spit(p, text.data, text.len);
@@ -776,6 +900,10 @@ int main(void)
         TEST(a_file_that_is_no_journal_is_kept),
         TEST(a_line_over_the_limit_is_cut),
         TEST(the_future_is_set_aside),
+        TEST(the_version_before_is_read_and_written_anew),
+        TEST(a_torn_tail_of_the_version_before_is_cut),
+        TEST(a_full_disk_keeps_the_version_before),
+        TEST(the_version_before_is_left_with_the_first_entry),
         TEST(a_refused_entry_is_skipped_alone),
         TEST(both_or_neither),
         TEST(a_full_disk_changes_nothing),
