@@ -204,7 +204,7 @@ const char *cgroup_tree_text(const struct cgroup_tree *t)
 
 int cgroup_tree_remove(struct cgroup_tree *t, struct err *e)
 {
-    for (int i = 0; i < CTRL_COUNT; i++)
+    for (int i = 0; i < CTRL_COUNT && !t->given; i++)
         if (t->path[i] && rmdir(t->path[i]) < 0 && errno != ENOENT)
             return err_set(e, errno, "remove the cgroup %s", t->path[i]);
     return 0;

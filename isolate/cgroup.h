@@ -37,7 +37,8 @@ struct cgroup;      /* one dyno's */
 enum cgroup_version { CGROUP_NONE = 0, CGROUP_V1 = 1, CGROUP_V2 = 2 };
 
 /* Finds where cgroups may be made. PARENT: "auto", or a path below the hierarchies ("/dynod").
- * "auto" is the delegated subtree when the service manager delegates one (v2), else "/dynod".
+ * "auto" is what the service manager delegates (v2): the unit UNIT-dynos.service beside the
+ * agent's own UNIT.service, or else a part of the agent's own; without that, "/dynod".
  * "auto/NAME" has another name than "dynod": for a second agent on one machine, because agents
  * never share a tree, each sweeps what it does not know. Makes the parent, enables controllers.
  * NEEDED: false: where nothing may be made (rootless), the tree is CGROUP_NONE and every operation
@@ -45,9 +46,10 @@ enum cgroup_version { CGROUP_NONE = 0, CGROUP_V1 = 1, CGROUP_V2 = 2 };
 int cgroup_tree_open(const char *parent, bool needed, struct cgroup_tree **ret, struct err *e);
 void cgroup_tree_freep(struct cgroup_tree **t);
 enum cgroup_version cgroup_tree_version(const struct cgroup_tree *t);
-/* Words for `dyno doctor`: "v1: memory pids cpu freezer", and what is missing. */
+/* Words for `dyno doctor`: "v1: memory pids cpu freezer", "v2: memory pids cpu, in /dynod", and what
+ * is missing. */
 const char *cgroup_tree_text(const struct cgroup_tree *t);
-/* Removes the agent's own level when no dyno is left in it. */
+/* Removes the agent's own level when no dyno is left in it, unless it is the service manager's. */
 int cgroup_tree_remove(struct cgroup_tree *t, struct err *e);
 /* The ids of all cgroups in the tree, a NULL-terminated array to free with its strings. */
 int cgroup_tree_list(struct cgroup_tree *t, char ***ret_ids, struct err *e);

@@ -31,6 +31,8 @@ struct cgroup_tree {
     int alias[CTRL_COUNT];  /* the place that has the directory of this controller; -1: none */
     char *path[CTRL_COUNT]; /* of dirs[] */
     bool memsw;             /* v1: memory.memsw.* exists */
+    bool given;             /* the level is the service manager's, and stays */
+    bool own_unit;          /* it is a part of the agent's own unit */
     char text[512];         /* cgroup_tree_text() */
 };
 

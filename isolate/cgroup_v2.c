@@ -20,6 +20,7 @@
 #define WEIGHT_MAX     10000u
 #define SHARES_ONE     1024u
 #define PATH_TEXT_MAX  4096
+#define PATH_SHOWN_MAX 200
 
 static int set_or_max(const struct cgroup *c, const char *file, uint64_t value, struct err *e)
 {
@@ -195,15 +196,15 @@ static void enable_controllers(const char *dir)
         (void)write(fd, each[i], strlen(each[i]));
 }
 
-/* No process may stay in a cgroup that hands controllers down ("no internal processes"): the agent
- * and what it was started with move into a leaf. */
-static int move_aside(const char *dir, struct err *e)
+/* No process may stay in a cgroup that hands controllers down ("no internal processes"): those that
+ * are in DIR itself move into the leaf NAME. */
+static int move_aside(const char *dir, const char *name, struct err *e)
 {
     char leaf[PATH_TEXT_MAX], from[PATH_TEXT_MAX], to[PATH_TEXT_MAX];
 
-    (void)path_join(leaf, dir, "/agent");
+    (void)path_join(leaf, dir, name);
     (void)path_join(from, dir, "/cgroup.procs");
-    (void)path_join(to, dir, "/agent/cgroup.procs");
+    (void)path_join(to, leaf, "/cgroup.procs");
     if (mkdir(leaf, 0755) < 0 && errno != EEXIST)
         return err_set(e, errno, "make the cgroup %s", leaf);
     scoped(file_closep) FILE *f = fopen(from, "re");
@@ -220,53 +221,97 @@ static int move_aside(const char *dir, struct err *e)
     return 0;
 }
 
-/* Fills OUT with the directory that gets one level a dyno, below MOUNT. */
-static int choose_parent(const char *mount, const char *self_cgroup, const char *parent,
-                         char out[PATH_TEXT_MAX], struct err *e)
-{
-    char own[PATH_TEXT_MAX / 2], dir[PATH_TEXT_MAX];
+/* Where the tree goes. */
+struct place {
+    char path[PATH_TEXT_MAX]; /* below the mount */
+    size_t given;             /* so much of PATH is the service manager's: it alone writes there */
+};
 
-    if (!str_starts(parent, "auto")) {
-        (void)path_join(out, parent, "");
-        return 0;
-    }
+static int place_set(struct place *p, const char *given, const char *own, struct err *e)
+{
+    int n = snprintf(p->path, sizeof(p->path), "%s%s", given, own);
+
+    if (n >= (int)sizeof(p->path))
+        return err_set(e, ENAMETOOLONG, "cgroup %s", given);
+    p->given = strlen(given);
+    return 0;
+}
+
+/* The unit that dynos live in is the agent's own with "-dynos" to its name, in the same slice:
+ * /dynod.slice/dynod.service has /dynod.slice/dynod-dynos.service. Not the agent's own unit: the
+ * service manager puts an agent that it starts into its unit's cgroup, where none may be while
+ * dynos below have controllers ("no internal processes"). */
+static bool dynos_unit(const char *own, char out[PATH_TEXT_MAX])
+{
+    const char *name = strrchr(own, '/');
+    size_t len = strlen(own);
+
+    if (!name || len <= strlen(".service") ||
+        strcmp(own + len - strlen(".service"), ".service") != 0)
+        return false;
+    size_t stem = (size_t)(name - own) + strcspn(name, "@");
+    if (own[stem] == '\0')
+        stem = len - strlen(".service");
+    return snprintf(out, PATH_TEXT_MAX, "%.*s-dynos%s", (int)stem, own, own + stem) < PATH_TEXT_MAX;
+}
+
+static bool cut_end(char *text, const char *end)
+{
+    size_t len = strlen(text), n = strlen(end);
+
+    if (len < n || strcmp(text + len - n, end) != 0)
+        return false;
+    text[len - n] = '\0';
+    return true;
+}
+
+static int choose_place(struct cgroup_tree *t, const char *mount, const char *self_cgroup,
+                        const char *parent, struct place *ret, struct err *e)
+{
+    char own[PATH_TEXT_MAX / 2], unit[PATH_TEXT_MAX], dir[PATH_TEXT_MAX];
+
+    if (!str_starts(parent, "auto"))
+        return place_set(ret, "", parent, e);
     int r = own_path(self_cgroup, own, sizeof(own), e);
     if (r < 0)
         return r;
-    size_t len = strlen(own);
-    if (len >= strlen("/agent") && !strcmp(own + len - strlen("/agent"), "/agent"))
-        own[len - strlen("/agent")] = '\0'; /* moved aside before, by us or the service manager */
-    (void)path_join(dir, mount, own);
-    if (own[0] != '\0' && own[1] != '\0' && is_delegated(dir)) {
-        (void)path_join(out, own, "/dynos");
-        return move_aside(dir, e);
+    bool aside = cut_end(own, "/agent"); /* before, by us or the service manager */
+    if (dynos_unit(own, unit) && is_delegated(path_join(dir, mount, unit))) {
+        t->given = true;
+        r = place_set(ret, unit, "", e);
+        /* What keeps the unit; a name that no dyno can have. */
+        return r < 0 ? r : move_aside(dir, "/.keeper", e);
     }
-    (void)path_join(out, cgroup_own_name(parent), "");
-    return 0;
+    if (own[0] != '\0' && own[1] != '\0' && is_delegated(path_join(dir, mount, own))) {
+        t->own_unit = !aside;
+        r = place_set(ret, own, "/dynos", e);
+        return r < 0 ? r : move_aside(dir, "/agent", e);
+    }
+    return place_set(ret, "", cgroup_own_name(parent), e);
 }
 
-/* Makes PATH below MOUNT level by level, each handing the controllers on. */
-static int make_parents(const char *mount, const char *path, struct err *e)
+/* Makes what is ours of the place below MOUNT level by level, each handing the controllers on. */
+static int make_levels(const char *mount, const struct place *p, struct err *e)
 {
     char dir[PATH_TEXT_MAX];
+    const char *at = p->path + p->given;
 
-    for (const char *slash = path; slash; slash = strchr(slash + 1, '/')) {
-        if (snprintf(dir, sizeof(dir), "%s%.*s", mount, (int)(slash - path), path) >=
+    for (bool last = false; !last;) {
+        last = *at == '\0';
+        if (snprintf(dir, sizeof(dir), "%s%.*s", mount, (int)(at - p->path), p->path) >=
             (int)sizeof(dir))
-            return err_set(e, ENAMETOOLONG, "cgroup %s", path);
-        if (slash != path && mkdir(dir, 0755) < 0 && errno != EEXIST)
+            return err_set(e, ENAMETOOLONG, "cgroup %s", p->path);
+        if (at > p->path + p->given && mkdir(dir, 0755) < 0 && errno != EEXIST)
             return err_set(e, errno, "make the cgroup %s", dir);
         enable_controllers(dir);
+        at += last ? 0 : 1 + strcspn(at + 1, "/");
     }
-    (void)path_join(dir, mount, path);
-    if (mkdir(dir, 0755) < 0 && errno != EEXIST)
-        return err_set(e, errno, "make the cgroup %s", dir);
-    enable_controllers(dir);
     return 0;
 }
 
-/* What a dyno's cgroup will have is what DIR hands on. */
-static int check_controllers(struct cgroup_tree *t, const char *dir, struct err *e)
+/* What a dyno's cgroup will have is what DIR, which is PATH below the mount, hands on. */
+static int check_controllers(struct cgroup_tree *t, const char *dir, const char *path,
+                             struct err *e)
 {
     scoped_free char *text = NULL;
     char file[PATH_TEXT_MAX];
@@ -285,26 +330,29 @@ static int check_controllers(struct cgroup_tree *t, const char *dir, struct err 
         cpu = cpu || !strcmp(word, "cpu");
     t->alias[CTRL_MEMORY] = t->alias[CTRL_PIDS] = t->alias[CTRL_FREEZER] = CTRL_MEMORY;
     t->alias[CTRL_CPU] = t->alias[CTRL_CPUACCT] = cpu ? CTRL_MEMORY : -1;
-    (void)snprintf(t->text, sizeof(t->text), "v2: memory pids%s",
-                   cpu ? " cpu" : "; missing: cpu (no cpu shares)");
+    (void)snprintf(t->text, sizeof(t->text), "v2: memory pids%s, in %.*s%s",
+                   cpu ? " cpu" : "; missing: cpu (no cpu shares)", PATH_SHOWN_MAX, path,
+                   t->own_unit ? ", the agent's own unit, which cannot be started again while "
+                                 "dynos run: there is no UNIT-dynos.service beside it"
+                               : "");
     return 0;
 }
 
 int cgroup_v2_open(struct cgroup_tree *t, const char *mount, const char *self_cgroup,
                    const char *parent, struct err *e)
 {
-    char path[PATH_TEXT_MAX];
-    int r = choose_parent(mount, self_cgroup, parent, path, e);
+    struct place place;
+    int r = choose_place(t, mount, self_cgroup, parent, &place, e);
 
     if (r == 0)
-        r = make_parents(mount, path, e);
+        r = make_levels(mount, &place, e);
     if (r < 0)
         return r;
-    if (asprintf(&t->path[CTRL_MEMORY], "%s%s", mount, path) < 0) {
+    if (asprintf(&t->path[CTRL_MEMORY], "%s%s", mount, place.path) < 0) {
         t->path[CTRL_MEMORY] = NULL;
         return err_set(e, ENOMEM, "open the cgroup tree");
     }
-    r = check_controllers(t, t->path[CTRL_MEMORY], e);
+    r = check_controllers(t, t->path[CTRL_MEMORY], place.path, e);
     if (r < 0)
         return r;
     t->dirs[CTRL_MEMORY] = open(t->path[CTRL_MEMORY], O_PATH | O_DIRECTORY | O_CLOEXEC);

@@ -18,6 +18,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 
 #include <cmocka.h>
 
@@ -342,7 +343,7 @@ static void v2_speaks_the_files_of_the_kernel(void **state)
     struct cgroup_sources src = {info, self};
     ok(cgroup_tree_open_at(&src, "/dynod", true, &t, &e), &e);
     assert_int_equal(cgroup_tree_version(t), CGROUP_V2);
-    assert_string_equal(cgroup_tree_text(t), "v2: memory pids cpu");
+    assert_string_equal(cgroup_tree_text(t), "v2: memory pids cpu, in /dynod");
     is("dynod/cgroup.subtree_control", "+memory+pids+cpu cpu memory pids\n");
 
     static const char *const files[] = {"memory.max", "memory.swap.max", "memory.oom.group",
@@ -409,6 +410,158 @@ static void v2_speaks_the_files_of_the_kernel(void **state)
     ok(tree_remove(AT_FDCWD, fake, &e), &e);
 }
 
+/* --- v2: where the service manager lets us --- */
+
+static void make_dir(const char *path)
+{
+    char full[512];
+
+    snprintf(full, sizeof(full), "%s/%s", fake, path);
+    assert_int_equal(mkdir(full, 0755), 0);
+}
+
+/* A cgroup with its file, and the mark of systemd when it is DELEGATED. */
+static void make_unit(const char *path, bool delegated)
+{
+    char file[300], full[512];
+
+    make_dir(path);
+    snprintf(file, sizeof(file), "%s/cgroup.subtree_control", path);
+    put(file, "---------------- cpu memory pids\n");
+    snprintf(file, sizeof(file), "%s/cgroup.procs", path);
+    put(file, "");
+    snprintf(full, sizeof(full), "%s/%s", fake, path);
+    /* To an ordinary user, what may be written is delegated: no mark is needed. */
+    if (delegated && geteuid() == 0)
+        assert_int_equal(setxattr(full, "trusted.delegate", "1", 1, 0), 0);
+}
+
+static bool is_dir(const char *path)
+{
+    struct stat st;
+    char full[512];
+
+    snprintf(full, sizeof(full), "%s/%s", fake, path);
+    return stat(full, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* Opens what "auto" means for a process of the cgroup SELF. */
+static struct cgroup_tree *open_auto(const char *self)
+{
+    struct cgroup_tree *t = NULL;
+    struct err e = ERR_INIT;
+    char info[64], own[64];
+
+    snprintf(info, sizeof(info), "%s/mountinfo", fake);
+    snprintf(own, sizeof(own), "%s/self", fake);
+    put("self", self);
+    struct cgroup_sources src = {info, own};
+    ok(cgroup_tree_open_at(&src, "auto", true, &t, &e), &e);
+    return t;
+}
+
+static int fake_setup(void **state)
+{
+    char mountinfo[256];
+
+    (void)state;
+    strcpy(fake, "/tmp/cgroup2-XXXXXX");
+    assert_non_null(mkdtemp(fake));
+    snprintf(mountinfo, sizeof(mountinfo), "30 24 0:26 / %s rw - cgroup2 cgroup2 rw\n", fake);
+    put("mountinfo", mountinfo);
+    put("cgroup.controllers", "cpuset cpu io memory hugetlb pids rdma misc\n");
+    make_unit("dynod.slice", false);
+    return 0;
+}
+
+static int fake_teardown(void **state)
+{
+    struct err e = ERR_INIT;
+
+    (void)state;
+    return tree_remove(AT_FDCWD, fake, &e);
+}
+
+static void dynos_live_in_the_unit_beside_the_agents(void **state)
+{
+    struct err e = ERR_INIT;
+    char **ids;
+
+    (void)state;
+    make_unit("dynod.slice/dynod.service", false);
+    make_unit("dynod.slice/dynod-dynos.service", true);
+    make_dir("dynod.slice/dynod-dynos.service/.control"); /* the service manager's */
+    make_unit("dynod.slice/dynod-dynos.service/.keeper", false);
+    put("dynod.slice/dynod-dynos.service/cgroup.procs", "18\n");
+    make_dir("dynod.slice/dynod-dynos.service/x.web.1");
+    struct cgroup_tree *t = open_auto("0::/dynod.slice/dynod.service\n");
+    ok(cgroup_tree_list(t, &ids, &e), &e);
+    assert_string_equal(ids[0], "x.web.1");
+    assert_null(ids[1]);
+    cgroup_ids_free(ids);
+    assert_string_equal(cgroup_tree_text(t),
+                        "v2: memory pids cpu, in /dynod.slice/dynod-dynos.service");
+    is("dynod.slice/dynod-dynos.service/cgroup.subtree_control",
+       "+memory+pids+cpu cpu memory pids\n");
+    is("dynod.slice/dynod-dynos.service/.keeper/cgroup.procs", "18");
+    /* One writer: what is above belongs to the service manager, and so does the unit itself. */
+    is("dynod.slice/cgroup.subtree_control", "---------------- cpu memory pids\n");
+    is("dynod.slice/dynod.service/cgroup.subtree_control", "---------------- cpu memory pids\n");
+    ok(cgroup_tree_remove(t, &e), &e);
+    assert_true(is_dir("dynod.slice/dynod-dynos.service"));
+    cgroup_tree_freep(&t);
+}
+
+static void an_instance_of_a_unit_has_its_own(void **state)
+{
+    (void)state;
+    make_unit("dynod.slice/dynod@b.service", false);
+    make_unit("dynod.slice/dynod-dynos@b.service", true);
+    make_unit("dynod.slice/dynod-dynos.service", true);
+    struct cgroup_tree *t = open_auto("0::/dynod.slice/dynod@b.service\n");
+    is("dynod.slice/dynod-dynos@b.service/cgroup.subtree_control",
+       "+memory+pids+cpu cpu memory pids\n");
+    is("dynod.slice/dynod-dynos.service/cgroup.subtree_control",
+       "---------------- cpu memory pids\n");
+    cgroup_tree_freep(&t);
+}
+
+static void a_unit_that_is_not_delegated_is_left_alone(void **state)
+{
+    (void)state;
+    if (geteuid() != 0)
+        skip(); /* what a user may write counts as delegated */
+    make_unit("dynod.slice/dynod.service", false);
+    make_unit("dynod.slice/dynod-dynos.service", false);
+    make_unit("dynod", false);
+    struct cgroup_tree *t = open_auto("0::/dynod.slice/dynod.service\n");
+    is("dynod.slice/dynod-dynos.service/cgroup.subtree_control",
+       "---------------- cpu memory pids\n");
+    is("dynod/cgroup.subtree_control", "+memory+pids+cpu cpu memory pids\n");
+    cgroup_tree_freep(&t);
+}
+
+/* Without a second unit: a part of the agent's own, and the agent steps aside. */
+static void the_agents_own_unit_is_divided(void **state)
+{
+    (void)state;
+    make_unit("dynod.slice/dynod.service", true);
+    make_unit("dynod.slice/dynod.service/dynos", false);
+    make_unit("dynod.slice/dynod.service/agent", false);
+    put("dynod.slice/dynod.service/cgroup.procs", "17\n");
+    struct cgroup_tree *t = open_auto("0::/dynod.slice/dynod.service\n");
+    is("dynod.slice/dynod.service/agent/cgroup.procs", "17");
+    is("dynod.slice/dynod.service/dynos/cgroup.subtree_control",
+       "+memory+pids+cpu cpu memory pids\n");
+    assert_non_null(strstr(cgroup_tree_text(t), "UNIT-dynos.service"));
+    cgroup_tree_freep(&t);
+    /* A service manager that starts it in that leaf (DelegateSubgroup=) has no such trouble. */
+    t = open_auto("0::/dynod.slice/dynod.service/agent\n");
+    assert_string_equal(cgroup_tree_text(t),
+                        "v2: memory pids cpu, in /dynod.slice/dynod.service/dynos");
+    cgroup_tree_freep(&t);
+}
+
 static int setup(void **state)
 {
     struct err e = ERR_INIT;
@@ -440,6 +593,13 @@ int main(void)
         cmocka_unit_test(a_fork_bomb_is_held_and_killed),
         cmocka_unit_test(an_agent_that_died_finds_it_again),
         cmocka_unit_test(v2_speaks_the_files_of_the_kernel),
+        cmocka_unit_test_setup_teardown(dynos_live_in_the_unit_beside_the_agents, fake_setup,
+                                        fake_teardown),
+        cmocka_unit_test_setup_teardown(an_instance_of_a_unit_has_its_own, fake_setup,
+                                        fake_teardown),
+        cmocka_unit_test_setup_teardown(a_unit_that_is_not_delegated_is_left_alone, fake_setup,
+                                        fake_teardown),
+        cmocka_unit_test_setup_teardown(the_agents_own_unit_is_divided, fake_setup, fake_teardown),
     };
 
     return cmocka_run_group_tests_name("cgroup", tests, setup, teardown);
