@@ -51,7 +51,8 @@ install: all
 	    install -m 0644 packaging/completion/_dyno $(ZSHCOMP)/_dyno)
 	install -d $(FISHCOMP) && install -m 0644 packaging/completion/dyno.fish $(FISHCOMP)/dyno.fish
 	install -d $(UNITDIR) $(SYSUSERS) $(TMPFILES)
-	install -m 0644 systemd/dynod.service systemd/dynod.slice $(UNITDIR)
+	install -m 0644 systemd/dynod.service systemd/dynod-dynos.service systemd/dynod.slice \
+	    $(UNITDIR)
 	install -m 0644 systemd/dynod.sysusers $(SYSUSERS)/dynod.conf
 	install -m 0644 systemd/dynod.tmpfiles $(TMPFILES)/dynod.conf
 	install -m 0644 README.md docs/contract.md $(wildcard docs/openapi.yaml) $(DOCDIR)
@@ -61,7 +62,8 @@ uninstall:
 	rm -f $(addprefix $(MANDIR)/man1/,$(notdir $(MAN1)))
 	rm -f $(addprefix $(MANDIR)/man5/,$(notdir $(MAN5))) $(addprefix $(MANDIR)/man8/,$(notdir $(MAN8)))
 	rm -f $(BASHCOMP)/dyno $(ZSHCOMP)/_dyno $(FISHCOMP)/dyno.fish
-	rm -f $(UNITDIR)/dynod.service $(UNITDIR)/dynod.slice $(SYSUSERS)/dynod.conf $(TMPFILES)/dynod.conf
+	rm -f $(addprefix $(UNITDIR)/,dynod.service dynod-dynos.service dynod.slice)
+	rm -f $(SYSUSERS)/dynod.conf $(TMPFILES)/dynod.conf
 	rm -f $(CONFDIR)/dynod.conf.new
 	rm -rf $(DOCDIR)
 	-rmdir $(LIBDIR) 2>/dev/null
