@@ -128,14 +128,16 @@ static uint64_t retry_after(CURL *easy)
 
 static void tell(struct http_job *job, CURLcode code)
 {
-    struct http_answer answer = {.body = "", .type = ""};
+    struct http_answer answer = {.body = "", .type = "", .local = ""};
     struct err why = ERR_INIT;
+    char *type = NULL, *local = NULL;
     long status = 0;
-    char *type = NULL;
 
     (void)curl_easy_getinfo(job->easy, CURLINFO_RESPONSE_CODE, &status);
     (void)curl_easy_getinfo(job->easy, CURLINFO_CONTENT_TYPE, &type);
+    (void)curl_easy_getinfo(job->easy, CURLINFO_LOCAL_IP, &local);
     answer.status = (int)status;
+    answer.local = local ? local : "";
     if (code != CURLE_OK) {
         struct verdict v = judge(job, code);
 
@@ -295,6 +297,7 @@ static void set_plain(struct http_job *job, const struct http_request *rq)
     (void)curl_easy_setopt(c, CURLOPT_TCP_NODELAY, 1L);
     (void)curl_easy_setopt(c, CURLOPT_PROXY, "");
     (void)curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L);
+    (void)curl_easy_setopt(c, CURLOPT_CONNECT_ONLY, rq->connect_only ? 1L : 0L);
     (void)curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, whole_ms(rq->connect_usec));
     (void)curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, whole_ms(rq->total_usec));
     (void)curl_easy_setopt(c, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)rq->answer_max);

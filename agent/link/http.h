@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <systemd/sd-event.h>
@@ -36,6 +37,7 @@ struct http_request {
     uint64_t connect_usec;          /* until the connection (and TLS) is there */
     uint64_t total_usec;            /* all of it */
     const struct http_trust *trust; /* NULL: the system's authorities, no client certificate */
+    bool connect_only;              /* connect (and TLS), ask nothing, close: to learn local */
 };
 
 /* Valid during the callback only. KIND, of an error, is one of "resolve", "connect", "tls",
@@ -46,6 +48,7 @@ struct http_answer {
     size_t len;                /* a NUL follows */
     const char *type;          /* Content-Type; "" when there is none */
     uint64_t retry_after_usec; /* 0: not asked for. At most HTTP_RETRY_AFTER_SEC */
+    const char *local;         /* our own address of the connection; "" when there was none */
     const struct err *why;     /* not NULL: there is no answer */
     const char *kind;          /* of the error; NULL without one */
 };
