@@ -17,7 +17,7 @@ import unittest
 from types import SimpleNamespace
 
 sys.dont_write_bytecode = True
-HERE = pathlib.Path(__file__).parent
+HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 import scheduler  # noqa: E402
