@@ -444,6 +444,9 @@ struct bad {
 
 #define REL(rest)  "{\"op\":\"release\",\"app\":\"x\",\"url\":\"x:y\"," rest "}"
 #define TYPE(rest) REL("\"types\":[" rest "]")
+#define SIXTYFIVE  "a2345678901234567890123456789012345678901234567890123456789012345"
+#define FORM(n)    "{\"op\":\"scale\",\"app\":\"hello\",\"formation\":{\"web\":" n "}}"
+#define BY(by)     "{\"op\":\"stop\",\"app\":\"hello\",\"by\":" by "}"
 #define RUN(rest)  "{\"op\":\"run\",\"app\":\"hello\",\"num\":1," rest "}"
 
 static const struct bad bad_entries[] = {
@@ -523,6 +526,67 @@ static const struct bad bad_entries[] = {
     {"{\"op\":\"run\",\"app\":\"hello\",\"num\":0,\"command\":\"x\"}", EINVAL, "'num' is 0"},
     {"{\"op\":\"run\",\"app\":\"hello\",\"num\":10000000,\"command\":\"x\"}", EINVAL, "10000000"},
     {"{\"op\":\"resolve\",\"app\":\"hello\",\"version\":1}", EINVAL, "'types' is missing"},
+    {REL("\"version\":\"3\""), EINVAL, "'version' is not a whole number"},
+    {REL("\"stop_after\":[]"), EINVAL, "'stop_after' is not an object"},
+    {REL("\"stop_after\":{\"clock\":0}"), EINVAL, "release: stop_after: 'clock' is 0"},
+    {REL("\"stop_after\":{\"clock\":86401}"), EINVAL, "'clock' is 86401, not within 1 to 86400"},
+    {REL("\"stop_after\":{\"clock\":\"60\"}"), EINVAL,
+     "stop_after of 'clock' is not a whole number"},
+    {REL("\"stop_after\":{\"run\":60}"), EINVAL, "'run' is reserved"},
+    {REL("\"meta\":\"x\""), EINVAL, "'meta' is not an object"},
+    {REL("\"meta\":{\"colour\":\"x\"}"), EINVAL, "release: meta: unknown field 'colour'"},
+    {REL("\"meta\":{\"app_id\":7}"), EINVAL, "meta: 'app_id' is not a string"},
+    {REL("\"controlled\":1"), EINVAL, "'controlled' is not true or false"},
+    {FORM("true"), EINVAL, "formation of 'web' is not a whole number"},
+    {FORM("-1"), EINVAL, "scale: formation: 'web' is -1"},
+    {FORM("10001"), EINVAL, "'web' is 10001, not within 0 to 10000"},
+    {FORM("[0]"), EINVAL, "'web' lists what is no number within 1 to 9999999"},
+    {FORM("[1,10000000]"), EINVAL, "'web' lists what is no number"},
+    {FORM("[1,\"2\"]"), EINVAL, "'web' lists what is no number"},
+    {FORM("[1.0]"), EINVAL, "'web' lists what is no number"},
+    {FORM("[[1]]"), EINVAL, "'web' lists what is no number"},
+    {FORM("[4,2,4]"), EINVAL, "scale: formation of 'web' lists 4 twice"},
+    {"{\"op\":\"scale\",\"app\":\"hello\",\"formation\":{\"release\":[1]}}", EINVAL, "'release'"},
+    {"{\"op\":\"scale\",\"app\":\"hello\",\"formation\":{\"run\":[1]}}", EINVAL, "reserved"},
+    {"{\"op\":\"scale\",\"app\":\"hello\",\"formation\":{\"-\":[1]}}", EINVAL, "'-'"},
+    {REL("\"formation\":{\"web\":[9]},\"ports\":{\"web\":65528}"), EINVAL, "web.9 would be 65536"},
+    {BY("7"), EINVAL, "'by' is not an object"},
+    {BY("{}"), EINVAL, "stop: by: 'store' is missing"},
+    {BY("{\"store\":\"\"}"), EINVAL, "'' is no name of a store"},
+    {BY("{\"store\":\"a b\"}"), EINVAL, "stop: 'a b' is no name of a store"},
+    {BY("{\"store\":\"" SIXTYFIVE "\"}"), EINVAL, "no name of a store"},
+    {BY("{\"store\":\"s\",\"x\":1}"), EINVAL, "by: unknown field 'x'"},
+    {BY("{\"store\":\"s\",\"generation\":1}"), EINVAL, "only one of 'generation' and 'id'"},
+    {BY("{\"store\":\"s\",\"id\":\"c\"}"), EINVAL, "only one of 'generation' and 'id'"},
+    {BY("{\"store\":\"s\",\"generation\":0,\"id\":\"c\"}"), EINVAL, "'generation' is 0"},
+    {BY("{\"store\":\"s\",\"generation\":-3,\"id\":\"c\"}"), EINVAL, "'generation' is -3"},
+    {BY("{\"store\":\"s\",\"generation\":1.5,\"id\":\"c\"}"), EINVAL, "not a whole number"},
+    {BY("{\"store\":\"s\",\"generation\":1,\"id\":\"\"}"), EINVAL, "'' is no id"},
+    {BY("{\"store\":\"s\",\"generation\":1,\"id\":\"a b\"}"), EINVAL,
+     "'a b' is no id of a command"},
+    {BY("{\"store\":\"s\",\"generation\":1,\"id\":\"\u00e9\"}"), EINVAL, "is no id"},
+    {BY("{\"store\":\"s\",\"generation\":1,\"id\":\"" SIXTYFIVE "\"}"), EINVAL, "is no id"},
+    {"{\"op\":\"control\"}", EINVAL, "exactly one of 'by' and 'store'"},
+    {"{\"op\":\"control\",\"by\":{\"store\":\"s\"},\"store\":\"s\"}", EINVAL, "exactly one of"},
+    {"{\"op\":\"control\",\"app\":\"hello\",\"by\":{\"store\":\"s\"}}", EINVAL, "'app'"},
+    {"{\"op\":\"control\",\"by\":{\"store\":\"s\",\"generation\":1,\"id\":\"c\"},\"outcome\":\"x\"}",
+     EINVAL, "outcome 'x' is neither done nor refused"},
+    {"{\"op\":\"control\",\"by\":{\"store\":\"s\"},\"settled\":[]}", EINVAL, "go with 'store'"},
+    {"{\"op\":\"control\",\"store\":\"s\"}", EINVAL, "'generation' is missing"},
+    {"{\"op\":\"control\",\"store\":\"s\",\"generation\":1,\"settled\":[7]}", EINVAL,
+     "what is not an object"},
+    {"{\"op\":\"control\",\"store\":\"s\",\"generation\":1,\"settled\":[{\"id\":\"c\"}]}", EINVAL,
+     "settled: 'outcome' is missing"},
+    {"{\"op\":\"stop\",\"app\":\"hello\",\"outcome\":\"done\"}", EINVAL, "'outcome'"},
+    {"{\"op\":\"drain\"}", EINVAL, "'reason' is missing"},
+    {"{\"op\":\"drain\",\"reason\":\"\"}", EINVAL, "drain: reason ''"},
+    {"{\"op\":\"drain\",\"reason\":\"a b\"}", EINVAL, "reason 'a b'"},
+    {"{\"op\":\"drain\",\"reason\":\"a234567890123456\"}", EINVAL, "1 to 15 letters"},
+    {"{\"op\":\"drain\",\"reason\":\"spot\",\"deadline\":-1}", EINVAL, "'deadline' is -1"},
+    {"{\"op\":\"drain\",\"reason\":\"spot\",\"deadline\":null}", EINVAL, "'deadline'"},
+    {"{\"op\":\"drain\",\"reason\":\"spot\",\"since\":\"now\"}", EINVAL, "'since'"},
+    {"{\"op\":\"drain\",\"reason\":\"spot\",\"app\":\"hello\"}", EINVAL, "'app'"},
+    {"{\"op\":\"undrain\",\"reason\":\"spot\"}", EINVAL, "'reason'"},
 };
 
 static void bad_entries_are_refused(void **state)
@@ -581,6 +645,14 @@ static void strings_have_limits(void **state)
     json_object_del(entry, "env");
     json_object_set_new(entry, "url", json_stringn("a\0b", 3));
     refused_json(m, entry, EINVAL, "'url' has a NUL");
+    json_object_del(entry, "env");
+    json_object_set_new(entry, "url", json_string("x:y"));
+    json_object_set_new(entry, "meta", json_pack("{s:s#}", "slug_description", text, 4097));
+    refused_json(m, entry, EINVAL,
+                 "meta 'slug_description' has 4097 bytes, over the limit of 4096");
+    json_object_set_new(entry, "meta", json_pack("{s:s#}", "slug_description", text, 4096));
+    assert_int_equal(try_json(m, entry, NULL, &e), 0);
+    json_object_del(entry, "meta");
     json_object_set_new(entry, "url", json_stringn(text, 8193));
     refused_json(m, entry, EINVAL, "8192");
     json_object_set_new(entry, "url", json_stringn(text, 8192));
@@ -699,6 +771,326 @@ static void apps_and_oneoffs_have_a_limit(void **state)
     apply(m, HELLO);
 }
 
+/* --- Numbered dynos --- */
+
+static void expect_formation(const struct model *m, const char *name, const char *text)
+{
+    struct err e = ERR_INIT;
+    json_t *formation = NULL, *expected = parse(text);
+
+    assert_int_equal(app_formation_json(model_app(m, name), &formation, &e), 0);
+    if (!json_equal(formation, expected))
+        fail_msg("%s, not %s", json_dumps(formation, 0), text);
+    json_decref(formation);
+    json_decref(expected);
+}
+
+#define SHOP                                                                                       \
+    "{\"op\":\"release\",\"app\":\"shop\",\"url\":\"x:y\",\"formation\":{\"web\":[4,1],\"job\":2}}"
+#define SHOP_TYPES                                                                                 \
+    "{\"op\":\"resolve\",\"app\":\"shop\",\"version\":1,\"digest\":\"" HEX_A                       \
+    "\",\"types\":[{\"name\":\"web\",\"command\":\"w\"},{\"name\":\"job\",\"command\":\"j\"}]}"
+
+static void a_formation_may_list_numbers(void **state)
+{
+    scoped(model_freep) struct model *m = new_model();
+
+    (void)state;
+    apply(m, SHOP);
+    expect_formation(m, "shop", "{\"web\":[1,4],\"job\":2}");
+    expect_wants(m, "shop/web.1 shop/web.4 shop/job.1 shop/job.2");
+    apply(m, SHOP_TYPES);
+    expect_wants(m, "shop/web.1 shop/web.4 shop/job.1 shop/job.2");
+    const struct app *app = model_app(m, "shop");
+    assert_int_equal(app->types[0].count, 2);
+    assert_int_equal(type_num(&app->types[0], 1), 4);
+    assert_true(app_in_formation(app, "web", 4));
+    assert_false(app_in_formation(app, "web", 2));
+    assert_false(app_in_formation(app, "web", 0));
+    assert_false(app_in_formation(app, "web", 5));
+    /* A list that equals 1 to n is n. */
+    apply(m, "{\"op\":\"scale\",\"app\":\"shop\",\"formation\":{\"web\":[3,1,2]}}");
+    assert_null(app->types[0].nums);
+    expect_formation(m, "shop", "{\"web\":3,\"job\":2}");
+    apply(m, "{\"op\":\"scale\",\"app\":\"shop\",\"formation\":{\"web\":[9999999],\"job\":[]}}");
+    expect_formation(m, "shop", "{\"web\":[9999999]}");
+    expect_wants(m, "shop/web.9999999");
+    apply(m, "{\"op\":\"scale\",\"app\":\"shop\",\"formation\":{\"web\":1}}");
+    expect_wants(m, "shop/web.1");
+}
+
+static void numbered_dynos_stop_and_restart_singly(void **state)
+{
+    scoped(model_freep) struct model *m = new_model();
+
+    (void)state;
+    apply(m, SHOP);
+    apply(m, SHOP_TYPES);
+    refused(m, "{\"op\":\"stop\",\"app\":\"shop\",\"dyno\":\"web.2\"}", ENOENT, "web.2");
+    refused(m, "{\"op\":\"restart\",\"app\":\"shop\",\"dyno\":\"web.3\"}", ENOENT, "web.3");
+    apply(m, "{\"op\":\"stop\",\"app\":\"shop\",\"dyno\":\"web.4\"}");
+    expect_wants(m, "shop/web.1 shop/job.1 shop/job.2");
+    const struct app *app = model_app(m, "shop");
+    assert_false(app_wants(app, "web", 4));
+    assert_true(app_wants(app, "web", 1));
+    assert_false(app_wants(app, "web", 2));
+    /* of a stopped app, only what is restarted runs */
+    apply(m, "{\"op\":\"stop\",\"app\":\"shop\"}");
+    assert_false(app_wants(app, "web", 1));
+    apply(m, "{\"op\":\"restart\",\"app\":\"shop\",\"dyno\":\"web.4\"}");
+    expect_wants(m, "shop/web.4");
+    assert_true(app_wants(app, "web", 4));
+    assert_int_equal(app->n_stopped, 3);
+    assert_int_equal(app->n_dyno_gens, 1);
+    /* what the formation loses is forgotten, with its marks: prune */
+    apply(m, "{\"op\":\"scale\",\"app\":\"shop\",\"formation\":{\"web\":[1,3]}}");
+    assert_int_equal(app->n_dyno_gens, 0);
+    expect_wants(m, "shop/web.1 shop/web.3");
+    apply(m, "{\"op\":\"run\",\"app\":\"shop\",\"num\":7,\"command\":\"x\"}");
+    assert_true(app_wants(app, "run", 7));
+    assert_false(app_wants(app, "run", 8));
+    apply(m, "{\"op\":\"stop\",\"app\":\"shop\",\"dyno\":\"run.7\"}");
+    assert_false(app_wants(app, "run", 7));
+}
+
+static void numbers_are_carried_over(void **state)
+{
+    scoped(model_freep) struct model *m = new_model();
+    struct err e = ERR_INIT;
+    json_t *out = NULL;
+
+    (void)state;
+    /* a release without a formation keeps them, also those of types that nobody knows yet */
+    apply(m, SHOP);
+    apply(m, "{\"op\":\"release\",\"app\":\"shop\",\"url\":\"x:z\",\"version\":42}");
+    expect_wants(m, "shop/web.1 shop/web.4 shop/job.1 shop/job.2");
+    apply(m, "{\"op\":\"scale\",\"app\":\"shop\",\"formation\":{\"odd\":[8]}}");
+    expect_formation(m, "shop", "{\"web\":[1,4],\"job\":2,\"odd\":[8]}");
+    json_t *entry = parse("{\"op\":\"resolve\",\"app\":\"shop\",\"version\":42,\"digest\":\"" HEX_A
+                          "\",\"types\":[{\"name\":\"job\",\"command\":\"j\"},{\"name\":\"web\","
+                          "\"command\":\"w\"}]}");
+    assert_int_equal(model_apply(m, entry, &out, &e), 0);
+    json_t *unknown = parse("[\"odd\"]");
+    assert_true(json_equal(json_object_get(out, "unknown_types"), unknown));
+    expect_wants(m, "shop/job.1 shop/job.2 shop/web.1 shop/web.4");
+    json_decref(unknown);
+    json_decref(out);
+    json_decref(entry);
+}
+
+/* Instance i listens on port n + i - 1, whatever others there are. */
+static void ports_of_numbered_dynos(void **state)
+{
+    scoped(model_freep) struct model *m = new_model();
+
+    (void)state;
+    apply(
+        m,
+        "{\"op\":\"release\",\"app\":\"a\",\"dir\":\"/x\",\"types\":[{\"name\":\"web\",\"command\":"
+        "\"w\"}],\"formation\":{\"web\":[2,9]},\"ports\":{\"web\":65527}}");
+    refused(m, "{\"op\":\"scale\",\"app\":\"a\",\"formation\":{\"web\":[10]}}", EINVAL,
+            "the port of web.10 would be 65536");
+    apply(m, "{\"op\":\"scale\",\"app\":\"a\",\"formation\":{\"web\":[9]}}");
+    assert_int_equal(model_app(m, "a")->types[0].port, 65527);
+}
+
+static void number_lists_have_a_limit(void **state)
+{
+    scoped(model_freep) struct model *m = new_model();
+    json_t *entry = release_of("a"), *nums = json_array();
+    struct err e = ERR_INIT;
+
+    (void)state;
+    for (int i = 0; i < MODEL_COUNT_MAX; i++)
+        json_array_append_new(nums, json_integer(2 * (MODEL_COUNT_MAX - i)));
+    json_object_set_new(entry, "formation", json_pack("{s:O}", "web", nums));
+    assert_int_equal(try_json(m, entry, NULL, &e), 0);
+    assert_true(app_in_formation(model_app(m, "a"), "web", 20000));
+    assert_false(app_in_formation(model_app(m, "a"), "web", 19999));
+    json_array_append_new(nums, json_integer(1));
+    refused_json(m, entry, EINVAL, "lists 10001 numbers, over the limit of 10000");
+    json_decref(nums);
+    json_decref(entry);
+}
+
+/* --- Releases of a controller --- */
+
+static void versions_may_be_anybodys(void **state)
+{
+    scoped(model_freep) struct model *m = new_model();
+
+    (void)state;
+    apply(m, "{\"op\":\"release\",\"app\":\"a\",\"url\":\"x:y\",\"version\":42}");
+    uint64_t generation = model_app(m, "a")->generation;
+    apply(m, "{\"op\":\"release\",\"app\":\"a\",\"url\":\"x:y\",\"version\":41}"); /* a rollback */
+    assert_int_equal(model_app(m, "a")->release.version, 41);
+    assert_true(model_app(m, "a")->generation > generation); /* replaced all the same */
+    apply(m, "{\"op\":\"release\",\"app\":\"a\",\"url\":\"x:y\",\"version\":41}");
+    apply(m, "{\"op\":\"release\",\"app\":\"a\",\"url\":\"x:y\"}");
+    assert_int_equal(model_app(m, "a")->release.version, 42);
+    apply(m, "{\"op\":\"release\",\"app\":\"a\",\"url\":\"x:y\",\"version\":2147483647}");
+    refused(m, "{\"op\":\"release\",\"app\":\"a\",\"url\":\"x:y\"}", EBUSY, "last version");
+}
+
+static void what_a_release_says_is_of_that_release(void **state)
+{
+    scoped(model_freep) struct model *m = new_model();
+    scoped_free struct want *wants = NULL;
+    struct err e = ERR_INIT;
+    size_t n = 0;
+
+    (void)state;
+    apply(m,
+          "{\"op\":\"release\",\"app\":\"a\",\"url\":\"x:y\",\"formation\":{\"web\":1,\"clock\":1},"
+          "\"stop_after\":{\"clock\":60,\"nobody\":1},\"meta\":{\"app_id\":\"1-2\",\"slug_commit\":"
+          "\"abc\"}}");
+    apply(m, "{\"op\":\"run\",\"app\":\"a\",\"num\":1,\"command\":\"x\"}");
+    assert_int_equal(model_wants(m, &wants, &n, &e), 0);
+    assert_int_equal(n, 3);
+    for (size_t i = 0; i < n; i++)
+        assert_int_equal(wants[i].stop_after, strcmp(wants[i].name.type, "clock") ? 0 : 60);
+    assert_string_equal(json_str(model_app(m, "a")->release.meta, "slug_commit", ""), "abc");
+    apply(m, "{\"op\":\"release\",\"app\":\"a\",\"url\":\"x:y\"}");
+    assert_int_equal(json_object_size(model_app(m, "a")->release.meta), 0);
+    assert_int_equal(json_object_size(model_app(m, "a")->release.stop_after), 0);
+    assert_false(model_app(m, "a")->controlled);
+}
+
+/* --- Commands --- */
+
+#define CONTROL(store, generation, id)                                                             \
+    "{\"op\":\"control\",\"by\":{\"store\":\"" store "\",\"generation\":" generation               \
+    ",\"id\":\"" id "\"}}"
+
+static void expect_control(const struct model *m, const char *store, uint64_t generation)
+{
+    assert_string_equal(model_control(m)->store, store);
+    assert_int_equal(model_control(m)->generation, generation);
+}
+
+static void a_command_is_settled_with_what_it_does(void **state)
+{
+    scoped(model_freep) struct model *m = new_model();
+
+    (void)state;
+    expect_control(m, "", 0);
+    assert_null(model_command_outcome(m, "c-1"));
+    apply(m, "{\"op\":\"release\",\"app\":\"hand\",\"url\":\"x:y\"}");
+    apply(m, "{\"op\":\"release\",\"app\":\"shop\",\"url\":\"x:y\",\"by\":{\"store\":\"db-1\","
+             "\"generation\":7,\"id\":\"c-1\"}}");
+    expect_control(m, "db-1", 7);
+    assert_string_equal(model_command_outcome(m, "c-1"), "done");
+    assert_true(model_app(m, "shop")->controlled);
+    assert_false(model_app(m, "hand")->controlled);
+    /* what it cannot do settles nothing */
+    refused(m,
+            "{\"op\":\"scale\",\"app\":\"no\",\"formation\":{\"web\":1},\"by\":{\"store\":\"db-1\","
+            "\"generation\":8,\"id\":\"c-2\"}}",
+            ENOENT, "no app 'no'");
+    expect_control(m, "db-1", 7);
+    assert_null(model_command_outcome(m, "c-2"));
+    apply(m, "{\"op\":\"control\",\"by\":{\"store\":\"db-1\",\"generation\":8,\"id\":\"c-2\"},"
+             "\"outcome\":\"refused\"}");
+    expect_control(m, "db-1", 8);
+    assert_string_equal(model_command_outcome(m, "c-2"), "refused");
+    /* replayed, reordered */
+    refused(m, CONTROL("db-1", "8", "c-3"), ESTALE, "generation 8 of db-1 is not above 8");
+    refused(m, CONTROL("db-1", "1", "c-3"), ESTALE, "generation 1 of db-1 is not above 8");
+    assert_null(model_command_outcome(m, "c-3"));
+    /* the same id under another generation stays what it was */
+    apply(m, CONTROL("db-1", "9", "c-2"));
+    expect_control(m, "db-1", 9);
+    assert_string_equal(model_command_outcome(m, "c-2"), "refused");
+}
+
+static void part_of_a_command_settles_nothing(void **state)
+{
+    scoped(model_freep) struct model *m = new_model();
+
+    (void)state;
+    apply(m, "{\"op\":\"release\",\"app\":\"a\",\"url\":\"x:y\",\"by\":{\"store\":\"db-1\"}}");
+    assert_true(model_app(m, "a")->controlled);
+    expect_control(m, "", 0);
+    apply(m, CONTROL("db-2", "5", "c-5"));
+    apply(m, "{\"op\":\"stop\",\"app\":\"a\",\"by\":{\"store\":\"db-1\"}}");
+    expect_control(m, "db-2", 5);
+}
+
+static void another_store_counts_anew(void **state)
+{
+    scoped(model_freep) struct model *m = new_model();
+
+    (void)state;
+    apply(m, CONTROL("db-1", "9223372036854775807", "c-1"));
+    expect_control(m, "db-1", INT64_MAX);
+    apply(m, CONTROL("db-2", "3", "x-1"));
+    expect_control(m, "db-2", 3);
+    assert_null(model_command_outcome(m, "c-1")); /* it may be another one there */
+    assert_string_equal(model_command_outcome(m, "x-1"), "done");
+    refused(m, CONTROL("db-2", "2", "x-2"), ESTALE, "is not above 3");
+}
+
+static void the_last_commands_are_known(void **state)
+{
+    scoped(model_freep) struct model *m = new_model();
+    char text[200], id[16];
+
+    (void)state;
+    for (int i = 1; i <= MODEL_COMMANDS_KEPT + 10; i++) {
+        (void)snprintf(
+            text, sizeof(text),
+            "{\"op\":\"control\",\"by\":{\"store\":\"s\",\"generation\":%d,\"id\":\"c-%d\"},"
+            "\"outcome\":\"%s\"}",
+            i, i, i % 3 ? "done" : "refused");
+        apply(m, text);
+    }
+    for (int i = 1; i <= MODEL_COMMANDS_KEPT + 10; i++) {
+        (void)snprintf(id, sizeof(id), "c-%d", i);
+        const char *outcome = model_command_outcome(m, id);
+
+        if (i <= 10)
+            assert_null(outcome);
+        else
+            assert_string_equal(outcome, i % 3 ? "done" : "refused");
+    }
+}
+
+/* --- Draining --- */
+
+static void draining_is_remembered(void **state)
+{
+    scoped(model_freep) struct model *m = new_model();
+    const struct drain *d = model_drain_state(m);
+
+    (void)state;
+    assert_false(d->on);
+    apply(m, "{\"op\":\"undrain\"}");
+    apply(m, "{\"op\":\"drain\",\"reason\":\"autoscaling\",\"deadline\":5000,\"since\":4000}");
+    d = model_drain_state(m);
+    assert_true(d->on);
+    assert_string_equal(d->reason, "autoscaling");
+    assert_int_equal(d->deadline_real, 5000);
+    assert_int_equal(d->since_real, 4000);
+    /* a new reason, another deadline; since the same time */
+    apply(m, "{\"op\":\"drain\",\"reason\":\"operator\",\"by\":{\"store\":\"s\",\"generation\":1,"
+             "\"id\":\"c\"}}");
+    d = model_drain_state(m);
+    assert_string_equal(d->reason, "operator");
+    assert_int_equal(d->deadline_real, 0);
+    assert_int_equal(d->since_real, 4000);
+    expect_control(m, "s", 1);
+    apply(m, HELLO);
+    expect_wants(m, "hello/web.1"); /* what is wanted stays */
+    apply(m, "{\"op\":\"undrain\",\"by\":{\"store\":\"s\",\"generation\":2,\"id\":\"d\"}}");
+    d = model_drain_state(m);
+    assert_false(d->on);
+    assert_int_equal(d->since_real, 0);
+    assert_string_equal(d->reason, "");
+    expect_control(m, "s", 2);
+    model_clear(m);
+    expect_control(m, "", 0);
+}
+
 /* --- Two steps, compaction --- */
 
 static void a_dropped_change_changes_nothing(void **state)
@@ -708,13 +1100,15 @@ static void a_dropped_change_changes_nothing(void **state)
         "{\"op\":\"forget\",\"app\":\"a\"}",
         "{\"op\":\"run\",\"app\":\"a\",\"num\":1,\"command\":\"x\"}",
         "{\"op\":\"generation\",\"generation\":99}",
+        "{\"op\":\"drain\",\"reason\":\"spot\"}",
+        "{\"op\":\"control\",\"by\":{\"store\":\"s\",\"generation\":1,\"id\":\"c\"}}",
     };
     scoped(model_freep) struct model *m = new_model();
     struct err e = ERR_INIT;
 
     (void)state;
     apply(m, "{\"op\":\"release\",\"app\":\"a\",\"url\":\"x:y\"}");
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < sizeof(entries) / sizeof(entries[0]); i++) {
         struct model_change *change = NULL;
         json_t *entry = parse(entries[i]), *out = NULL;
         char *before = dump(m);
@@ -748,6 +1142,47 @@ static unsigned below(unsigned n)
     return (unsigned)(seed % n);
 }
 
+/* A number, or a list of numbers, now and then with one twice. */
+static json_t *random_numbers(void)
+{
+    json_t *list;
+
+    if (below(2))
+        return json_integer(below(4));
+    list = json_array();
+    for (unsigned i = 0, n = below(4); i < n; i++)
+        json_array_append_new(list, json_integer(1 + below(6)));
+    return list;
+}
+
+/* A command as new as the last one, or newer; now and then of another store, or a part of one. */
+static void add_by(json_t *entry, const struct model *m)
+{
+    static const char *const stores[] = {"db-1", "db-1", "db-1", "db-2"};
+    json_t *by = json_pack("{s:s}", "store", stores[below(4)]);
+
+    if (below(4)) {
+        json_object_set_new(by, "generation",
+                            json_integer((json_int_t)model_control(m)->generation + below(3)));
+        json_object_set_new(by, "id", json_sprintf("c-%u", below(400)));
+    }
+    json_object_set_new(entry, "by", by);
+}
+
+static json_t *random_standing(void)
+{
+    switch (below(4)) {
+    case 0:
+        return json_pack("{s:s,s:s,s:i,s:i}", "op", "drain", "reason",
+                         below(2) ? "spot" : "operator", "deadline", (int)below(2), "since",
+                         (int)below(3));
+    case 1:
+        return json_pack("{s:s}", "op", below(2) ? "undrain" : "drain");
+    default:
+        return json_pack("{s:s,s:s}", "op", "control", "outcome", below(2) ? "done" : "refused");
+    }
+}
+
 /* Any entry, right or wrong. */
 static json_t *random_entry(const struct model *m)
 {
@@ -760,7 +1195,11 @@ static json_t *random_entry(const struct model *m)
                               "command", "j", "from_release_file", (int)below(2));
     json_t *e = NULL;
 
-    switch (below(10)) {
+    switch (below(12)) {
+    case 10:
+    case 11:
+        e = random_standing();
+        break;
     case 0:
         e = json_pack("{s:s,s:s,s:s,s:s,s:o*,s:{s:s},s:b}", "op", "release", "app", app,
                       below(2) ? "url" : "dir", "/x", "size", below(2) ? "" : "standard-2x",
@@ -773,7 +1212,14 @@ static json_t *random_entry(const struct model *m)
         if (below(3) == 0)
             json_object_set_new(e, "ports", json_pack("{s:i}", "web", 5000));
         if (below(3) == 0)
-            json_object_set_new(e, "formation", json_pack("{s:i,s:i}", "job", below(3), "web", 1));
+            json_object_set_new(e, "formation",
+                                json_pack("{s:o,s:i}", "job", random_numbers(), "web", 1));
+        if (below(3) == 0)
+            json_object_set_new(e, "version", json_integer(1 + below(9)));
+        if (below(3) == 0)
+            json_object_set_new(e, "stop_after", json_pack("{s:i}", "job", 1 + below(99)));
+        if (below(3) == 0)
+            json_object_set_new(e, "meta", json_pack("{s:s}", "app_id", "1-2"));
         break;
     case 1:
     case 2:
@@ -784,8 +1230,8 @@ static json_t *random_entry(const struct model *m)
         break;
     case 3:
     case 4:
-        e = json_pack("{s:s,s:s,s:{s:i}}", "op", "scale", "app", app, "formation",
-                      below(2) ? "web" : "job", below(4));
+        e = json_pack("{s:s,s:s,s:{s:o}}", "op", "scale", "app", app, "formation",
+                      below(2) ? "web" : "job", random_numbers());
         break;
     case 5:
         e = json_pack("{s:s,s:s,s:s*}", "op", "stop", "app", app, "dyno",
@@ -814,6 +1260,8 @@ static json_t *random_entry(const struct model *m)
     }
     json_decref(types);
     assert_non_null(e);
+    if (below(3) == 0)
+        add_by(e, m);
     return e;
 }
 
@@ -833,12 +1281,16 @@ static void add_app_state(struct str *out, const struct app *a)
              r->dir ? r->dir : "-", r->has_digest ? r->digest.hex : "-", r->resolved, r->size,
              r->restart, (uintmax_t)r->created);
     add_json(out, r->env);
+    add_json(out, r->stop_after);
+    add_json(out, r->meta);
+    str_addf(out, " controlled %d", a->controlled);
     str_addf(out, " stopped %d generation %ju", a->stopped, (uintmax_t)a->generation);
     for (size_t i = 0; i < a->n_types; i++) {
         const struct want_type *t = &a->types[i];
 
         str_addf(out, "\n type %s '%s' %u %d %d %u", t->name, t->command ? t->command : "-",
                  t->count, t->from_release_file, t->direct, t->port);
+        add_json(out, t->nums);
     }
     for (size_t i = 0; i < a->n_oneoffs; i++) {
         const struct oneoff *o = &a->oneoffs[i];
@@ -855,14 +1307,30 @@ static void add_app_state(struct str *out, const struct app *a)
                  a->dyno_gens[i].name.num, (uintmax_t)a->dyno_gens[i].generation);
 }
 
+static void add_standing(struct str *out, const struct model *m)
+{
+    const struct control *c = model_control(m);
+    const struct drain *d = model_drain_state(m);
+    char id[16];
+
+    str_addf(out, "%ju obeys %s %ju, drain %d %s %ju %ju", (uintmax_t)model_generation(m), c->store,
+             (uintmax_t)c->generation, d->on, d->reason, (uintmax_t)d->deadline_real,
+             (uintmax_t)d->since_real);
+    for (int i = 0; i < 400; i++) {
+        (void)snprintf(id, sizeof(id), "c-%d", i);
+        if (model_command_outcome(m, id))
+            str_addf(out, " %s %s", id, model_command_outcome(m, id));
+    }
+}
+
 /* Every field that the model shows, said without the help of model_entries(): what that one forgot
  * would be missing on both sides. */
 static void same_state(const struct model *a, const struct model *b)
 {
     scoped(str_done) struct str x = {0}, y = {0};
 
-    str_addf(&x, "%ju", (uintmax_t)model_generation(a));
-    str_addf(&y, "%ju", (uintmax_t)model_generation(b));
+    add_standing(&x, a);
+    add_standing(&y, b);
     for (size_t i = 0; i < model_n_apps(a); i++)
         add_app_state(&x, model_app_at(a, i));
     for (size_t i = 0; i < model_n_apps(b); i++)
@@ -933,6 +1401,18 @@ int main(void)
         cmocka_unit_test(lists_have_limits),
         cmocka_unit_test(dynos_have_a_limit),
         cmocka_unit_test(apps_and_oneoffs_have_a_limit),
+        cmocka_unit_test(a_formation_may_list_numbers),
+        cmocka_unit_test(numbered_dynos_stop_and_restart_singly),
+        cmocka_unit_test(numbers_are_carried_over),
+        cmocka_unit_test(ports_of_numbered_dynos),
+        cmocka_unit_test(number_lists_have_a_limit),
+        cmocka_unit_test(versions_may_be_anybodys),
+        cmocka_unit_test(what_a_release_says_is_of_that_release),
+        cmocka_unit_test(a_command_is_settled_with_what_it_does),
+        cmocka_unit_test(part_of_a_command_settles_nothing),
+        cmocka_unit_test(another_store_counts_anew),
+        cmocka_unit_test(the_last_commands_are_known),
+        cmocka_unit_test(draining_is_remembered),
         cmocka_unit_test(a_dropped_change_changes_nothing),
         cmocka_unit_test(compaction_makes_the_same_model),
     };
