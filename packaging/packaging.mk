@@ -23,7 +23,7 @@ MAN8 := $(wildcard docs/man/*.8)
 JOBS ?= $(shell nproc 2>/dev/null || echo 1)
 
 # pkg-config is one of the packages, so what needs it runs in a make of its own, afterwards.
-.PHONY: deps deps-test run
+.PHONY: deps deps-test run run-controller
 deps:
 	@packaging/deps/install build run
 deps-test:
@@ -31,6 +31,11 @@ deps-test:
 run: deps
 	@$(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS)) all
 	@BUILD=$(abspath $(BUILD)) packaging/demo
+# Two agents, driven by the example controller: from a browser and from curl.
+run-controller: deps
+	@packaging/deps/install controller
+	@$(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS)) all
+	@BUILD=$(abspath $(BUILD)) packaging/demo-controller
 
 .PHONY: install uninstall
 install: all

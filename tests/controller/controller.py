@@ -215,9 +215,9 @@ def tokens_of(path):
     return lambda: [line.strip() for line in open(path, encoding="utf-8") if line.strip()]
 
 
-def main(argv, make=Controller):
+def main(argv, make=Controller, make_fleet=Fleet):
     args = arguments(argv)
-    fleet = Fleet(args.store, args.heartbeat_ms, args.ttl_ms, args.poll_ms)
+    fleet = make_fleet(args.store, args.heartbeat_ms, args.ttl_ms, args.poll_ms)
     controller = make(fleet, open(args.record, "a", encoding="utf-8") if args.record else None)
     agents = Server(address(args.agents), controller.agent_routes(), tls_context(args), tokens_of(args.token_file))
     people = Server(address(args.people), controller.people_routes(), loopback_only=True)

@@ -91,11 +91,14 @@ class Fleet:
         with self.lock:
             while True:
                 self.in_session(id, session)
-                found = self.store.commands_after(id, after, COMMANDS_MAX)
+                found = self.next_commands(id, after)
                 left = deadline - time.monotonic()
                 if found or left <= 0:
                     return {"commands": found}
                 self.lock.wait(left)
+
+    def next_commands(self, id, after):
+        return self.store.commands_after(id, after, COMMANDS_MAX)
 
     def report(self, id, body):
         with self.lock, self.store:

@@ -151,11 +151,15 @@ class Handler(BaseHTTPRequestHandler):
         return parse(self.rfile.read(int(length)) or b"{}")
 
     def answer(self, status, value):
-        """VALUE: JSON; or bytes of a page; or a generator of server-sent events."""
+        """VALUE: JSON; bytes of a page; a generator of server-sent events; a function that writes it all."""
         if hasattr(value, "__next__"):
             return self.stream(value)
+        if callable(value):
+            self.close_connection = True
+            return value(self)
         page = isinstance(value, bytes)
-        body = value if page else json.dumps(value).encode() + b"\n"
+        # People get it indented.
+        body = value if page else json.dumps(value, indent=2 if self.server.loopback_only else None).encode() + b"\n"
         self.send_response(status)
         self.send_header("Content-Type", "text/html; charset=utf-8" if page else "application/json")
         self.send_header("Content-Length", str(len(body)))
