@@ -74,6 +74,20 @@ struct waiting {
     int64_t version;
 };
 
+/* -EBUSY: somebody empties the instance meanwhile, so nothing more comes up. */
+static int check_draining(const struct waiting *w, struct err *e)
+{
+    scoped(json_freep) json_t *instance = NULL;
+    int r = client_call(w->cli->socket, "GET", "/v1/instance", NULL, &instance, e);
+
+    if (r == -ENOENT)
+        return 0; /* an agent of before there were drains, that is about to be upgraded */
+    if (r < 0 || !json_bool(instance, "draining", false))
+        return r;
+    (void)err_say(e, EBUSY, "this instance drains: %s starts after `dyno undrain`", w->app);
+    return err_blame(e, FAULT_OPERATOR);
+}
+
 /* Asks how far the release is. */
 static int look(const struct waiting *w, json_t **ret_dynos, enum started *ret, struct err *e)
 {
@@ -101,8 +115,10 @@ static int look(const struct waiting *w, json_t **ret_dynos, enum started *ret, 
                       started_missing(state, w->wanted));
         return err_blame(e, FAULT_OPERATOR);
     }
-    *ret_dynos = TAKE_PTR(dynos);
-    return 0;
+    r = *ret == STARTED_NOT_YET ? check_draining(w, e) : 0;
+    if (r == 0)
+        *ret_dynos = TAKE_PTR(dynos);
+    return r;
 }
 
 /* Prints an event of APP as progress. */

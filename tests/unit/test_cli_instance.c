@@ -552,6 +552,23 @@ static void doctor_tells_of_the_link(void **state)
     assert_true(str_starts(ran.out, "gone  link  dynod-link is gone and being started again\n"));
 }
 
+static void a_start_does_not_wait_for_a_drained_instance(void **state)
+{
+    static const struct step steps[] = {
+        {"GET /v1/events?follow=1&n=0", 200, "", 0},
+        {"POST /v1/apps/shop/releases", 201, "{\"release\":{\"version\":1}}", 0},
+        {"GET /v1/apps/shop", 200, "{\"release\":{\"version\":1},\"formation\":{\"web\":1}}", 0},
+        {"GET /v1/dynos?app=shop", 200, "[]", 0},
+        {"GET /v1/instance", 200, DRAINING(0), 0},
+    };
+    struct fake *f = *state;
+
+    START(f, steps);
+    struct ran ran = run(f, "start shop --slug https://store/s.tgz");
+    assert_int_equal(ran.status, 1);
+    assert_string_equal(ran.err, "dyno: this instance drains: shop starts after `dyno undrain`\n");
+}
+
 /* --- Formations of numbers --- */
 
 static void a_formation_may_be_a_list(void **state)
@@ -662,6 +679,7 @@ int main(void)
         TEST(wrong_words_are_told),
         TEST(ps_tells_of_the_instance),
         TEST(doctor_tells_of_the_link),
+        TEST(a_start_does_not_wait_for_a_drained_instance),
         TEST(a_formation_may_be_a_list),
         cmocka_unit_test(links_in_words),
         cmocka_unit_test(drains_in_words),
