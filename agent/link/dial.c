@@ -330,7 +330,8 @@ ssize_t dial_recv(struct dial *d, void *buf, size_t len, struct err *e)
     size_t n = 0;
 
     d->curl_text[0] = '\0';
-    return moved(d, curl_easy_recv(d->easy, buf, len, &n), n, e);
+    CURLcode code = curl_easy_recv(d->easy, buf, len, &n);
+    return moved(d, code, n, e);
 }
 
 ssize_t dial_send(struct dial *d, const void *buf, size_t len, struct err *e)
@@ -338,7 +339,8 @@ ssize_t dial_send(struct dial *d, const void *buf, size_t len, struct err *e)
     size_t n = 0;
 
     d->curl_text[0] = '\0';
-    return moved(d, curl_easy_send(d->easy, buf, len, &n), n, e);
+    CURLcode code = curl_easy_send(d->easy, buf, len, &n);
+    return moved(d, code, n, e);
 }
 
 void dial_watch(struct dial *d, bool in, bool out)

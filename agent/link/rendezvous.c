@@ -402,8 +402,9 @@ static bool move(struct rendezvous *r)
 
     for (int i = 0; i < FRAMES_MAX && take_input(r); i++)
         moved = true;
-    moved |= r->state < OVER && r->in_len < WIRE_HEAD + WIRE_PAYLOAD_MAX && receive(r);
+    /* Before the connection's end can be read: what came before it still counts. */
     moved |= r->state < OVER && ends_feed(r->ends);
+    moved |= r->state < OVER && r->in_len < sizeof(r->in) && receive(r);
     moved |= r->state < OVER && take_output(r);
     moved |= r->state < OVER && tell_end(r);
     moved |= r->state < OVER && send_out(r);
