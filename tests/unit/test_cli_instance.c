@@ -567,6 +567,11 @@ static void a_start_does_not_wait_for_a_drained_instance(void **state)
     struct ran ran = run(f, "start shop --slug https://store/s.tgz");
     assert_int_equal(ran.status, 1);
     assert_string_equal(ran.err, "dyno: this instance drains: shop starts after `dyno undrain`\n");
+    /* An older agent does not know the question. */
+    start(f, steps, 4);
+    ran = run(f, "start shop --slug https://store/s.tgz");
+    assert_non_null(strstr(f->asked, "GET /v1/instance"));
+    assert_null(strstr(ran.err, "drain"));
 }
 
 /* --- Formations of numbers --- */
