@@ -236,21 +236,25 @@ static int read_all(struct traces *t, struct err *e)
 
 /* --- Guesses: what the name tells --- */
 
-/* ID is APP.TYPE.NUM.RANDOM (run_start()), and no name has a dot in it. UID: 0: unknown. */
-static json_t *guess_record(const char *id, uid_t uid)
+/* ID is APP.TYPE.NUM.RANDOM (run_start()), and no name has a dot in it. */
+static bool id_parse(const char *id, struct dyno_name *ret)
 {
-    char text[RUN_ID_MAX];
-    struct dyno_name name;
+    char text[RUN_ID_MAX], dyno[2 * RUN_ID_MAX];
     char *rest = text;
 
+    if (!id_valid(id))
+        return false;
     (void)snprintf(text, sizeof(text), "%s", id);
     char *app = strsep(&rest, "."), *type = strsep(&rest, "."), *num = strsep(&rest, ".");
-    char dyno[2 * RUN_ID_MAX];
     (void)snprintf(dyno, sizeof(dyno), "%s/%s.%s", app, type ? type : "", num ? num : "");
-    if (!rest || dyno_name_parse(dyno, &name) < 0)
-        return NULL;
-    return json_pack("{s:s,s:s,s:i,s:b,s:I,s:b}", "app", name.app, "type", name.type, "num",
-                     (int)name.num, "oneoff", !strcmp(name.type, ONEOFF_TYPE), "uid",
+    return rest && dyno_name_parse(dyno, ret) == 0;
+}
+
+/* UID: 0: unknown. NULL: no memory. */
+static json_t *guess_record(const struct dyno_name *name, uid_t uid)
+{
+    return json_pack("{s:s,s:s,s:i,s:b,s:I,s:b}", "app", name->app, "type", name->type, "num",
+                     (int)name->num, "oneoff", !strcmp(name->type, ONEOFF_TYPE), "uid",
                      (json_int_t)uid, "guessed", true);
 }
 
@@ -265,7 +269,9 @@ static int add_rebuilt(struct traces *t, const char *id, json_t *record, bool gu
 
     if (rc < 0)
         return rc;
-    trace.record = json_pack("{s:i,s:s,s:O}", "v", RUN_RECORD_VERSION, "id", id, "record", owned);
+    if (owned)
+        trace.record =
+            json_pack("{s:i,s:s,s:O}", "v", RUN_RECORD_VERSION, "id", id, "record", owned);
     if (!trace.record)
         return err_set(e, ENOMEM, "rebuild the trace of %s", id);
     (void)snprintf(trace.id, sizeof(trace.id), "%s", id);
@@ -277,6 +283,14 @@ static int add_rebuilt(struct traces *t, const char *id, json_t *record, bool gu
 
 /* --- One that is no good --- */
 
+/* Not a file, nor a directory with another name than ours have. */
+static bool is_run(const struct bad *b)
+{
+    struct dyno_name name;
+
+    return id_parse(b->name, &name) && b->why.errnum != ENOTDIR;
+}
+
 /* All are asked before the first is heard. */
 static int ask_all(struct traces *t, struct err *e)
 {
@@ -284,7 +298,7 @@ static int ask_all(struct traces *t, struct err *e)
         struct bad *b = &t->bads[i];
         struct err why = ERR_INIT;
 
-        if (id_valid(b->name) && run_identity_ask(t->env, b->name, &b->sock, &why) < 0 &&
+        if (is_run(b) && run_identity_ask(t->env, b->name, &b->sock, &why) < 0 &&
             !run_nobody_listens(why.errnum)) {
             *e = why;
             return err_wrap(e, "%s", b->name);
@@ -301,7 +315,6 @@ static void tell(const struct traces *t, const struct bad *b, const char *kept,
     t->odd(t->userdata, &odd);
 }
 
-/* No run at all: a file, or a directory with another name than ours have. */
 static void put_away(const struct traces *t, const struct bad *b)
 {
     char kept[RUN_KEPT_MAX];
@@ -337,25 +350,22 @@ static int guess(struct traces *t, const struct bad *b, const struct ucred *cred
 {
     /* The end of a run is on record before these two go. */
     bool open_end = exists(t->env, b->name, RUN_SOCKET) || exists(t->env, b->name, RUN_EXIT);
-    json_t *record = guess_record(b->name, cred->uid);
     char kept[RUN_KEPT_MAX];
-    int rc = 0;
+    struct dyno_name name;
 
+    (void)id_parse(b->name, &name); /* is_run() */
     put_record_away(t, b->name, kept);
     if (alive)
         end_unknown(cred);
-    if (record && open_end) {
-        rc = add_rebuilt(t, b->name, record, true, e);
+    if (open_end) {
+        int rc = add_rebuilt(t, b->name, guess_record(&name, cred->uid), true, e);
+
         if (rc == 0)
             tell(t, b, kept, alive ? RUN_ODD_ENDED : RUN_ODD_DEAD);
         return rc;
     }
-    json_decref(record);
     run_trace_remove(t->env, b->name);
-    tell(t, b, kept,
-         alive                     ? RUN_ODD_ENDED
-         : b->why.errnum == ENOENT ? RUN_ODD_UNBORN
-                                   : RUN_ODD_REMOVED);
+    tell(t, b, kept, b->why.errnum == ENOENT ? RUN_ODD_UNBORN : RUN_ODD_REMOVED);
     return 0;
 }
 
@@ -367,7 +377,7 @@ static int rebuild(struct traces *t, struct bad *b, uint64_t deadline, struct er
     char kept[RUN_KEPT_MAX];
     int rc = -ECONNREFUSED;
 
-    if (!id_valid(b->name) || b->why.errnum == ENOTDIR) {
+    if (!is_run(b)) {
         put_away(t, b);
         return 0;
     }
@@ -407,16 +417,14 @@ static bool is_populated(const struct traces *t, const char *id)
 /* Who they were is in its name; nobody can reach their dyno-init any more. */
 static int add_lost(struct traces *t, const char *id, struct err *e)
 {
-    json_t *record = id_valid(id) ? guess_record(id, 0) : NULL;
     struct bad b = {.sock = -1};
+    struct dyno_name name;
 
-    if (!record || !is_populated(t, id) || mkdirat(t->env->run_dirfd, id, 0700) < 0) {
-        json_decref(record); /* run_sweep() ends what is in it */
-        return 0;
-    }
+    if (!id_parse(id, &name) || !is_populated(t, id) || mkdirat(t->env->run_dirfd, id, 0700) < 0)
+        return 0; /* run_sweep() ends what is in it */
     (void)snprintf(b.name, sizeof(b.name), "%s", id);
     (void)err_say(&b.why, ENOENT, "its directory is gone, its processes are not");
-    int rc = add_rebuilt(t, id, record, true, e);
+    int rc = add_rebuilt(t, id, guess_record(&name, 0), true, e);
     if (rc == 0)
         tell(t, &b, "", RUN_ODD_DEAD);
     return rc;
