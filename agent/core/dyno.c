@@ -277,12 +277,14 @@ static void plan_restart(struct dyno *d, uint64_t up_usec)
     if (hopeless || (app && !app->release.restart))
         return;
     uint64_t delay = restart_delay(&policy, &d->crashes, up_usec, random_u64());
-    if (model_drain_state(a->model)->on) { /* it is taken off before that, or we drain no more */
-        delay = delay > DRAIN_PAUSE ? delay : DRAIN_PAUSE;
-        agent_reconcile_soon(a);
-    }
     d->restart_at = clock_boot() + delay;
     set_deadline(d, d->restart_at);
+}
+
+/* While the instance is emptied nothing comes back: the reconciler takes it off. */
+static bool is_draining(const struct dyno *d)
+{
+    return model_drain_state(d->agent->model)->on;
 }
 
 static void clear_facts(struct dyno *d)
@@ -321,6 +323,8 @@ static void act_crash(struct dyno *d, enum dyno_state from)
 
     if (!d->oneoff)
         plan_restart(d, up);
+    if (is_draining(d))
+        agent_reconcile_soon(d->agent);
     record_end(d);
     let_run_go(d);
     if (d->oneoff)
@@ -490,6 +494,12 @@ static void act_kill(struct dyno *d, enum dyno_state from, enum dyno_act act)
 
 static void act_retry(struct dyno *d)
 {
+    if (is_draining(d)) { /* or that is over before the reconciler has looked */
+        d->state = DYNO_CRASHED;
+        set_deadline(d, clock_boot() + DRAIN_PAUSE);
+        agent_reconcile_soon(d->agent);
+        return;
+    }
     d->restart_at = 0;
     d->restarts++;
     act_provision(d);
