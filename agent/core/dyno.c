@@ -441,10 +441,14 @@ static void act_up(struct dyno *d)
         tell_state(d, DYNO_STARTING, DYNO_UP);
 }
 
-/* Routers go by what we report, and hear of it later than we know it. */
+/* Routers go by what we report, and hear of it later than we know it. One that was adopted may be
+ * in a route before we know that it is up; one that has got its SIGTERM is in none. */
 static bool is_routed(const struct dyno *d)
 {
-    return is_web(d) && d->agent->config.route_drain > 0 && agent_routed(d->agent);
+    bool up = d->state == DYNO_UP ||
+              (d->state == DYNO_STARTING && d->adopted && !run_told_to_stop(d->run));
+
+    return up && is_web(d) && d->agent->config.route_drain > 0 && agent_routed(d->agent);
 }
 
 static void act_leave(struct dyno *d, enum dyno_state from)
@@ -509,7 +513,7 @@ void dyno_event(struct dyno *d, enum dyno_event event)
 {
     enum dyno_state from = d->state;
 
-    if (event == DEV_STOP && from == DYNO_UP && is_routed(d))
+    if (event == DEV_STOP && is_routed(d))
         event = DEV_LEAVE;
     struct dyno_step step = dyno_fsm(from, event);
 

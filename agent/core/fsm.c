@@ -21,6 +21,7 @@ static const struct cell table[DYNO_STATES][DEV_EVENTS] = {
     },
     [DYNO_STARTING] = {
         [DEV_STOP]         = GO(STOPPING,     TERM),
+        [DEV_LEAVE]        = GO(LEAVING,      LEAVE),
         [DEV_SPAWN_FAILED] = GO(CRASHED,      CRASH),
         [DEV_READY]        = GO(UP,           ANNOUNCE_UP),
         [DEV_DEADLINE]     = GO(CRASHING,     KILL_R10),
@@ -34,6 +35,7 @@ static const struct cell table[DYNO_STATES][DEV_EVENTS] = {
         [DEV_EXIT]         = GO(CRASHED,      CRASH),
     },
     [DYNO_LEAVING] = {
+        [DEV_SPAWN_FAILED] = GO(DOWN,         END),
         [DEV_DEADLINE]     = GO(STOPPING,     TERM),
         [DEV_OOM]          = GO(KILLING,      KILL_R15),
         [DEV_EXIT]         = GO(DOWN,         END),

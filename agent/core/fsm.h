@@ -23,7 +23,7 @@ enum dyno_state {
 enum dyno_event {
     DEV_START, /* wanted */
     DEV_STOP,  /* wanted no more, or to be replaced */
-    DEV_LEAVE, /* the same for one that is up and has to be taken out of a route before */
+    DEV_LEAVE, /* the same for one that routers may know */
     DEV_SLUG_READY,
     DEV_SLUG_FAILED,
     DEV_SPAWN_FAILED, /* a step of the start failed; nothing runs */

@@ -56,13 +56,15 @@ static void a_routed_dyno_leaves_first(void **state)
 {
     (void)state;
     expect(DYNO_UP, DEV_LEAVE, DYNO_LEAVING, ACT_LEAVE);
+    expect(DYNO_STARTING, DEV_LEAVE, DYNO_LEAVING, ACT_LEAVE); /* adopted: it may be up */
+    expect(DYNO_LEAVING, DEV_SPAWN_FAILED, DYNO_DOWN, ACT_END);
     expect(DYNO_LEAVING, DEV_DEADLINE, DYNO_STOPPING, ACT_TERM);
     expect(DYNO_LEAVING, DEV_EXIT, DYNO_DOWN, ACT_END); /* no crash: it was to end */
     expect(DYNO_LEAVING, DEV_OOM, DYNO_KILLING, ACT_KILL_R15);
     expect(DYNO_LEAVING, DEV_STOP, DYNO_LEAVING, ACT_NONE);
     expect(DYNO_LEAVING, DEV_START, DYNO_LEAVING, ACT_NONE);
     for (int s = 0; s < DYNO_STATES; s++)
-        if (s != DYNO_UP) /* nothing else is in a route */
+        if (s != DYNO_UP && s != DYNO_STARTING) /* nothing else is in a route */
             expect((enum dyno_state)s, DEV_LEAVE, (enum dyno_state)s, ACT_NONE);
 }
 
