@@ -588,6 +588,38 @@ static void a_formation_may_be_a_list(void **state)
     assert_string_equal(f->asked, "PATCH /v1/apps/shop/formation {\"web\":3}\n");
 }
 
+static void ps_and_doctor_without_an_answer(void **state)
+{
+    static const struct step half[] = {
+        {"GET /v1/dynos?app=shop", 200, "[]", 0},
+        {"GET /v1/dynos", 200, "[]", 0},
+        {"GET /v1/doctor", 200, "[]", 0},
+        {"GET /v1/status", 500, "{\"error\":{\"message\":\"it broke\"}}", 0},
+    };
+    static const struct step whole[] = {
+        {"GET /v1/dynos?app=shop", 200, "[]", 0},
+        {"GET /v1/status", 200, "{}", 0},
+    };
+    struct fake *f = *state;
+
+    START(f, half);
+    assert_string_equal(run(f, "ps shop").err, "dyno: it broke\n");
+    assert_string_equal(run(f, "doctor").err, "dyno: it broke\n");
+    assert_int_equal(run(f, "doctor").status, 1);
+    START(f, whole);
+    assert_string_equal(run(f, "ps shop").out,
+                        "No dynos of shop. Scale it up: dyno scale shop web=1\n");
+    assert_int_equal(run(f, "ps shop blog").status, EXIT_USAGE);
+    assert_int_equal(run(f, "ps shop/web.1").status, EXIT_USAGE);
+    assert_int_equal(run(f, "doctor shop").status, EXIT_USAGE);
+    stop(f);
+    assert_int_equal(run(f, "ps").status, 1);
+    /* Doctor looks itself. */
+    struct ran ran = run(f, "doctor");
+    assert_non_null(strstr(ran.out, "(No agent was asked: this is what "));
+    assert_null(strstr(ran.out, "link"));
+}
+
 /* --- Words --- */
 
 static void expect_line(void (*fn)(const json_t *, struct str *), const char *json,
@@ -684,6 +716,7 @@ int main(void)
         TEST(wrong_words_are_told),
         TEST(ps_tells_of_the_instance),
         TEST(doctor_tells_of_the_link),
+        TEST(ps_and_doctor_without_an_answer),
         TEST(a_start_does_not_wait_for_a_drained_instance),
         TEST(a_formation_may_be_a_list),
         cmocka_unit_test(links_in_words),
