@@ -1,6 +1,7 @@
 /* agent_adopt.c - a new agent takes over what an earlier one left. */
 #include "base/frame.h"
 #include "base/log.h"
+#include "base/scoped.h"
 #include "base/str.h"
 #include "core/dyno.h"
 
@@ -34,6 +35,23 @@ static void odd_trace(void *userdata, const struct run_odd *odd)
         json_pack("{s:s,s:s,s:s,s:s}", "text", text, "run", name, "why", why, "kept", odd->kept));
 }
 
+/* Of what ended while nobody could say who it was: it is the wanted one of its name, so that its
+ * end is not taken for a replacement's. */
+static void take_wanted(struct agent *a, struct dyno *d)
+{
+    scoped_free struct want *wants = NULL;
+    struct err ignored = ERR_INIT; /* the reconciler meets it again */
+    size_t n = 0;
+
+    (void)model_wants(a->model, &wants, &n, &ignored);
+    for (size_t i = 0; i < n; i++)
+        if (wants[i].name.num == d->name.num && !strcmp(wants[i].name.type, d->name.type) &&
+            !strcmp(wants[i].name.app, d->name.app)) {
+            d->generation = wants[i].generation;
+            d->release = wants[i].app->release.version;
+        }
+}
+
 /* Fails when we lack the means: to go on would be to start a second one of what may run. */
 static int adopt_one(struct agent *a, const struct run_trace *t, struct err *e)
 {
@@ -55,6 +73,8 @@ static int adopt_one(struct agent *a, const struct run_trace *t, struct err *e)
             run_trace_remove(&a->env, t->id);
         return 0;
     }
+    if (r == 0 && t->guessed)
+        take_wanted(a, d);
     /* A restart's delay is not known any more: at once. A one-off is taken off the books. */
     if (r == 0 && t->recorded)
         dyno_event(d, DEV_DEADLINE);

@@ -133,3 +133,159 @@ trace_of() { grep -l "\"type\":\"$1\"" "$AGENT"/run/run/*/run.json; }
     agent_again
     wait_logged adopt/parting.1 'app[parting.1]: last words'
 }
+
+# --- state files that are not as they should be
+
+run_dir() { dirname "$(trace_of "$1")"; }
+told_odd() { grep '"kind":"agent"' "$AGENT/state/events.jsonl" | grep -c "$1" || true; }
+one_exit() { [ "$(exits | jq length)" = 1 ]; }
+# The command's pid on the host: dyno-init's only child.
+command_of() {
+    local pid
+    pid=$(of "$1" .pid)
+    [ "$(awk '/^NSpid/ { print $NF }' "/proc/$pid/status")" != 1 ] || pid=$(pgrep -P "$pid" | head -1)
+    echo "$pid"
+}
+
+@test "a torn run.json costs nobody a dyno, and is kept" {
+    start sleeper=2
+    wait_up adopt/sleeper.1 adopt/sleeper.2
+    local before trace
+    before=$(dyno ps --json | jq -c 'map([.dyno, .pid, .release]) | sort')
+    agent_kill KILL
+    trace=$(trace_of sleeper | head -1)
+    truncate -s 40 "$trace"
+    agent_again
+    wait_up adopt/sleeper.1 adopt/sleeper.2
+    same "$(dyno ps --json | jq -c 'map([.dyno, .pid, .release]) | sort')" "$before"
+    same "$(exits | jq length)" 0
+    same "$(told_odd 'its dyno-init says who it is')" 1
+    same "$(stat -c %s "$AGENT"/run/odd/*)" 40
+    agent_kill KILL # and it is sound again
+    agent_again
+    wait_up adopt/sleeper.1 adopt/sleeper.2
+    same "$(told_odd 'its dyno-init says who it is')" 1
+}
+
+@test "a torn run.json does not lose the end that nobody saw" {
+    start sleeper=1
+    wait_up adopt/sleeper.1
+    local trace pid init
+    trace=$(trace_of sleeper)
+    init=$(of adopt/sleeper.1 .pid)
+    pid=$(command_of adopt/sleeper.1)
+    agent_kill KILL
+    kill -TERM "$pid"
+    wait_for gone "$pid"
+    kill -KILL "$init" # the exit record is all there is
+    wait_for gone "$init"
+    : >"$trace"
+    agent_again
+    wait_for one_exit
+    same "$(exits | jq -c '.[0] | [.app, .dyno, .status, .cause, .evidence.started]')" \
+        '["adopt","sleeper.1",143,"signalled",true]'
+    wait_up adopt/sleeper.1
+    same "$(exits | jq length)" 1
+}
+
+@test "a torn run.json whose end was reported is not reported again" {
+    start fails=1
+    wait_for crashed_twice
+    agent_kill KILL
+    local before
+    before=$(grep -c '"kind":"exit"' "$AGENT/state/events.jsonl")
+    truncate -s 100 "$(trace_of fails)"
+    agent_again
+    more() { [ "$(exits | jq length)" -gt "$before" ]; }
+    wait_for more # of its next run
+    same "$(exits | jq '[group_by(.run)[] | length] | max')" 1
+    same "$(told_odd 'is no good')" 1
+}
+
+@test "a torn exit record is no exit status, and no failed start" {
+    start sleeper=1
+    wait_up adopt/sleeper.1
+    local init dir
+    init=$(of adopt/sleeper.1 .pid)
+    dir=$(run_dir sleeper)
+    agent_kill KILL
+    kill -KILL "$init"
+    wait_for gone "$init"
+    truncate -s 30 "$dir/exit"
+    agent_again
+    wait_for one_exit
+    same "$(exits | jq -c '.[0] | [.status, .cause, .fault]')" '[-1,"init-lost","platform"]'
+    same "$(stat -c %s "$AGENT"/run/odd/*.exit)" 30
+    wait_up adopt/sleeper.1
+}
+
+@test "a torn exit record of a dyno that runs is written anew at its end" {
+    start sleeper=1
+    wait_up adopt/sleeper.1
+    local pid command
+    pid=$(of adopt/sleeper.1 .pid)
+    agent_kill KILL
+    truncate -s 30 "$(run_dir sleeper)/exit"
+    agent_again
+    wait_up adopt/sleeper.1
+    is adopt/sleeper.1 .pid "$pid"
+    command=$(command_of adopt/sleeper.1)
+    agent_kill KILL
+    kill -TERM "$command"
+    wait_for gone "$command"
+    agent_again
+    wait_for one_exit
+    same "$(exits | jq -c '.[0] | [.status, .cause]')" '[143,"signalled"]'
+}
+
+@test "(root) a dyno that cannot be reached any more is ended before another takes its place" {
+    only_root "without cgroups nothing else leads to its processes"
+    start sleeper=1
+    wait_up adopt/sleeper.1
+    local pid
+    pid=$(of adopt/sleeper.1 .pid)
+    agent_kill KILL
+    rm "$(run_dir sleeper)/init.sock"
+    agent_again
+    wait_for one_exit
+    wait_for gone "$pid"
+    same "$(exits | jq -c '.[0] | [.status, .cause, .fault]')" '[-1,"init-lost","platform"]'
+    wait_up adopt/sleeper.1
+}
+
+@test "(root) processes whose run's directory is gone, or empty, are found, ended and reported" {
+    only_root "without cgroups nothing else leads to its processes"
+    start sleeper=2
+    wait_up adopt/sleeper.1 adopt/sleeper.2
+    local pids pid dirs
+    pids=$(dyno ps --json | jq -r '.[].pid')
+    mapfile -t dirs < <(trace_of sleeper | xargs -n 1 dirname)
+    agent_kill KILL
+    rm -r "${dirs[0]}"
+    find "${dirs[1]}" -mindepth 1 -delete
+    agent_again
+    both() { [ "$(exits | jq length)" = 2 ]; }
+    wait_for both
+    for pid in $pids; do wait_for gone "$pid"; done
+    same "$(exits | jq -c 'map([.app, .dyno, .status, .cause, .fault]) | sort')" \
+        '[["adopt","sleeper.1",-1,"init-lost","platform"],["adopt","sleeper.2",-1,"init-lost","platform"]]'
+    same "$(told_odd 'its directory is gone, its processes are not')" 2
+    wait_up adopt/sleeper.1 adopt/sleeper.2
+    both
+}
+
+@test "what is no run is put away, and a run that had not begun is nothing to speak of" {
+    start sleeper=1
+    wait_up adopt/sleeper.1
+    local pid
+    pid=$(of adopt/sleeper.1 .pid)
+    agent_kill KILL
+    mkdir "$AGENT/run/run/adopt.sleeper.9.0000abcd" "$AGENT/run/run/not a run"
+    echo scribble >"$AGENT/run/run/note"
+    agent_again
+    is adopt/sleeper.1 .pid "$pid"
+    same "$(ls "$AGENT/run/run")" "$(basename "$(run_dir sleeper)")"
+    same "$(cat "$AGENT"/run/odd/*-note)" scribble
+    same "$(told_odd 'is no good')" 2
+    same "$(exits | jq length)" 0
+}
