@@ -35,35 +35,28 @@ void lanes_done(struct session *s)
     }
 }
 
-/* The registration is no more. */
-static void unregister(struct session *s)
+/* The registration is no more. One that forgets us as soon as it knows us is not asked in a loop.
+ */
+static void forgotten(struct session *s, uint64_t now)
 {
     s->registered = false;
     for (int i = 0; i < LANES; i++)
         lane_cancel(&s->lanes[i]);
-}
-
-/* One that forgets us as soon as it knows us is not asked in a loop. */
-static void forgotten(struct session *s, uint64_t now)
-{
-    unregister(s);
     if (++s->lost > 1)
         s->lanes[LANE_REGISTER].not_before = now + backoff_usec(s->lost - 2, random_u64());
 }
 
-/* The next URL is tried at once, with a registration of its own; after all of them, once more,
+/* The next URL is tried at once, with the session that there is; after all of them, once more,
  * comes a wait that grows. */
 static void move_on(struct lane *lane, uint64_t now)
 {
     struct session *s = lane->s;
     unsigned n = (unsigned)json_array_size(s->urls);
 
+    if (lane->url == s->current) /* another lane may have moved on already */
+        s->current = (s->current + 1) % n;
     lane->not_before =
         lane->fails % n == 0 ? now + backoff_usec(lane->fails / n - 1, random_u64()) : now;
-    if (n == 1)
-        return;
-    s->current = (s->current + 1) % n;
-    unregister(s);
 }
 
 static void lane_failed(struct lane *lane, const struct backend_reply *reply)
@@ -79,6 +72,7 @@ static void lane_failed(struct lane *lane, const struct backend_reply *reply)
         break;
     case BACKEND_LATER:
         lane->not_before = now + reply->retry_after_usec;
+        lane->told_to_wait = true;
         break;
     case BACKEND_DENIED:
         s->files_until = now + FILES_WAIT_USEC;
@@ -100,6 +94,14 @@ static void tell_contact(struct session *s)
     s->ops->contact(s->userdata, s->timing.ttl_usec);
 }
 
+/* What kept the other lanes waiting may be over too; they find out now. */
+static void wake_others(struct session *s)
+{
+    for (int i = 0; i < LANES; i++)
+        if (!s->lanes[i].told_to_wait)
+            s->lanes[i].not_before = 0;
+}
+
 static void on_reply(void *userdata, const struct backend_reply *reply)
 {
     struct lane *lane = userdata;
@@ -107,9 +109,10 @@ static void on_reply(void *userdata, const struct backend_reply *reply)
 
     lane->call = NULL;
     if (reply->code == BACKEND_OK) {
+        if (lane->fails > 0 || lane == &s->lanes[LANE_REGISTER])
+            wake_others(s);
         trouble_ends(lane);
         lane->fails = 0;
-        lane->not_before = 0;
         if (lane != &s->lanes[LANE_REGISTER])
             s->lost = 0;
         lane->type->done(s, reply);
@@ -162,6 +165,8 @@ static void lane_send(struct lane *lane)
     };
 
     wake_at(lane, USEC_NEVER);
+    lane->told_to_wait = false;
+    lane->url = s->current;
     lane->sent = clock_boot();
     int r = lane->type->send(s, &rq, &e);
     if (r == 0)

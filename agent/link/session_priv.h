@@ -24,9 +24,11 @@ struct lane {
     struct session *s;
     const struct lane_type *type;
     struct backend_call *call; /* NULL: none is open */
+    size_t url;                /* where the last one went */
     uint64_t sent;             /* when */
     unsigned fails;            /* in a row */
     uint64_t not_before;
+    bool told_to_wait; /* not_before is the controller's */
     uint64_t timer_at;
     sd_event_source *timer;
     /* Trouble, from the first failure to the next success. */
@@ -105,7 +107,7 @@ struct session {
 
     /* Status. */
     json_t *counts;
-    json_t *status; /* the last that was told, without retry_ms */
+    json_t *status; /* the last that was told, without what changes all the time */
     uint64_t status_at;
     sd_event_source *status_timer;
 };

@@ -97,15 +97,21 @@ void session_tell(struct session *s)
     const struct lane *trouble = worst(s);
     uint64_t now = clock_boot();
 
+    /* What changes meanwhile is told then. */
     if (now < s->status_at) {
         (void)timer_set(s->loop, &s->status_timer, "status", s->status_at, on_status, s);
         return;
     }
     scoped(json_freep) json_t *status = status_make(s, trouble);
-    if (!status || json_equal(status, s->status))
+    scoped(json_freep) json_t *known = status ? json_deep_copy(status) : NULL;
+    if (!known)
+        return;
+    if (!trouble) /* reports come and go */
+        (void)json_object_del(known, "queued");
+    if (json_equal(known, s->status))
         return;
     json_decref(s->status);
-    s->status = json_deep_copy(status); /* NULL: it is told again */
+    s->status = TAKE_PTR(known);
     s->status_at = now + STATUS_USEC;
     if (trouble && trouble->not_before > now)
         (void)json_object_set_new(
