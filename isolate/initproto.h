@@ -17,7 +17,8 @@
  * the agent's own).
  *
  * It lives until INIT_RELEASE, even after its command has ended: an exit is not lost because nobody
- * was there to hear it. It also writes the newest event (INIT_STARTED, INIT_MAIN_ENDED,
+ * was there to hear it. But after SIGTERM from outside the dyno, as at the machine's shutdown, it
+ * goes when all has ended. It also writes the newest event (INIT_STARTED, INIT_MAIN_ENDED,
  * INIT_EXITED) into its record descriptor at once, so that the exit survives dyno-init itself.
  *
  * It knows who it is by a sealed memfd that its agent gives it (INIT_IDENTITY) and that it hands to

@@ -57,6 +57,7 @@ struct init {
     int candidate; /* connected, has not said INIT_HELLO yet; -1: none */
     int sigfd;
     bool release;
+    bool leave; /* SIGTERM came from outside: nobody will say INIT_RELEASE */
     struct exec execs[EXEC_MAX];
 };
 

@@ -1,9 +1,10 @@
 /* main.c - dyno-init: PID 1 of a dyno. What it does and promises: isolate/initproto.h.
  *
- * Only SIGCHLD is blocked (and read from a signalfd). Every other signal stays at its default,
- * which the kernel turns into "ignored" for the init of a PID namespace when it comes from within:
- * nothing in the dyno can end it. It is not dumpable, so nothing in the dyno can trace it, read its
- * memory, or use its descriptors by /proc/1. */
+ * SIGCHLD and SIGTERM are blocked (and read from a signalfd). Every other signal stays at its
+ * default, which the kernel turns into "ignored" for the init of a PID namespace when it comes from
+ * within, and SIGTERM from there is not listened to: nothing in the dyno can end it. It is not
+ * dumpable, so nothing in the dyno can trace it, read its memory, or use its descriptors by
+ * /proc/1. */
 #include "isolate/init/init.h"
 #include "isolate/init/sys.h"
 
@@ -11,6 +12,7 @@
 #include <linux/fcntl.h>
 #include <linux/prctl.h>
 #include <linux/signal.h>
+#include <linux/signalfd.h>
 #include <linux/time.h>
 
 #define EXIT_NOT_FOUND 127 /* the shell's statuses for a command that cannot be executed */
@@ -114,12 +116,16 @@ static void reap(struct init *in)
     }
 }
 
-static void drain_signals(const struct init *in)
+/* A sender whom our namespace does not know is outside of it. */
+static void read_signals(struct init *in)
 {
-    char infos[128 * 4]; /* struct signalfd_siginfo is 128 bytes */
+    struct signalfd_siginfo infos[4];
+    long n;
 
-    while (sys3(__NR_read, in->sigfd, infos, sizeof(infos)) > 0)
-        ;
+    while ((n = sys3(__NR_read, in->sigfd, infos, sizeof(infos))) > 0)
+        for (size_t i = 0; i < (size_t)n / sizeof(infos[0]); i++)
+            if (infos[i].ssi_signo == SIGTERM && infos[i].ssi_pid == 0)
+                in->leave = true;
 }
 
 static void wait_and_serve(struct init *in)
@@ -138,7 +144,7 @@ static void wait_and_serve(struct init *in)
     if (sys5(__NR_ppoll, fds, N, NULL, NULL, 0) < 0)
         return;
     if (fds[SIG].revents) {
-        drain_signals(in);
+        read_signals(in);
         reap(in);
     }
     if (fds[CONN].revents & (POLLIN | POLLHUP | POLLERR))
@@ -152,20 +158,22 @@ static void wait_and_serve(struct init *in)
 int start_main(int argc, char **argv)
 {
     static struct init in = {.master = -1, .identity = -1, .conn = INIT_FD_CTL, .candidate = -1};
-    uint64_t chld = UINT64_C(1) << (SIGCHLD - 1);
+    uint64_t ours = UINT64_C(1) << (SIGCHLD - 1) | UINT64_C(1) << (SIGTERM - 1);
 
     (void)argc;
     (void)argv;
     /* First: from here on the descriptors are ours alone. */
     (void)sys5(__NR_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
     (void)sys5(__NR_prctl, PR_SET_NAME, "dyno-init", 0, 0, 0);
-    (void)sys4(__NR_rt_sigprocmask, SIG_SETMASK, &chld, NULL, sizeof(chld));
-    in.sigfd = (int)sys4(__NR_signalfd4, -1, &chld, sizeof(chld), O_CLOEXEC | O_NONBLOCK);
+    (void)sys4(__NR_rt_sigprocmask, SIG_SETMASK, &ours, NULL, sizeof(ours));
+    in.sigfd = (int)sys4(__NR_signalfd4, -1, &ours, sizeof(ours), O_CLOEXEC | O_NONBLOCK);
     agent_take_identity(&in);
     start_command(&in);
     reap(&in);
     while (!in.release) {
         agent_tell(&in);
+        if (in.leave && in.phase == INIT_PHASE_ENDED)
+            break; /* who comes later finds the record */
         wait_and_serve(&in);
     }
     return 0;

@@ -205,6 +205,53 @@ static void what_ignores_stop_is_killed_by_a_signal(void **state)
     dyno_done(&d, d.ctl);
 }
 
+/* A machine that goes down sends SIGTERM to all and waits for all, and no agent is there any more.
+ */
+static void sigterm_from_outside_lets_it_go(void **state)
+{
+    struct dyno_options o = {0};
+    struct init_event ev, record = {0};
+    struct dyno d;
+
+    (void)state;
+    dyno_sh(&fx, &d, &o, "echo ready; while [ ! -e /tmp/go ]; do sleep 0.05; done; exit 4");
+    dyno_expect(d.ctl, INIT_STARTED, &ev);
+    dyno_read(&d, d.log, "ready\n");
+    assert_int_equal(kill(d.spawned.pid, SIGTERM), 0);
+    struct pollfd pfd = {.fd = d.spawned.pidfd, .events = POLLIN};
+    assert_int_equal(poll(&pfd, 1, 300), 0); /* not before all has ended */
+    struct launch l = {.argv = (char *[]){(char *)"touch", (char *)"/tmp/go", NULL},
+                       .env = (char *[]){NULL}};
+    int launch, null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    must(launch_memfd(&l, &launch, e));
+    dyno_request(d.ctl, INIT_EXEC, 1, 0, (int[]){launch, null, null, null}, 4);
+    close(launch);
+    close(null);
+    assert_int_equal(poll(&pfd, 1, WAIT_MSEC), 1);
+    assert_int_equal(pread(d.record, &record, sizeof(record), 0), sizeof(record));
+    assert_int_equal(record.kind, INIT_EXITED);
+    assert_int_equal(WEXITSTATUS(record.status), 4);
+    dyno_done(&d, -1);
+}
+
+/* The control: from inside it means nothing, and the end waits for somebody to hear it. */
+static void sigterm_from_inside_does_not(void **state)
+{
+    struct dyno_options o = {0};
+    struct init_event ev;
+    struct dyno d;
+
+    (void)state;
+    dyno_sh(&fx, &d, &o, "kill -TERM 1; exit 4");
+    dyno_read(&d, d.log, NULL);
+    do
+        dyno_event(d.ctl, &ev, NULL);
+    while (ev.kind != INIT_EXITED);
+    struct pollfd pfd = {.fd = d.spawned.pidfd, .events = POLLIN};
+    assert_int_equal(poll(&pfd, 1, 300), 0);
+    dyno_done(&d, d.ctl);
+}
+
 /* The exit must be there for an agent that was dead when it happened. */
 static void a_new_agent_adopts(void **state)
 {
@@ -639,6 +686,8 @@ int main(void)
         cmocka_unit_test(ten_thousand_orphans_are_reaped),
         cmocka_unit_test(stop_reaches_every_process_and_waits_for_them),
         cmocka_unit_test(what_ignores_stop_is_killed_by_a_signal),
+        cmocka_unit_test(sigterm_from_outside_lets_it_go),
+        cmocka_unit_test(sigterm_from_inside_does_not),
         cmocka_unit_test(a_new_agent_adopts),
         cmocka_unit_test(it_keeps_who_it_is_for_any_agent),
         cmocka_unit_test(one_that_was_told_nothing_says_so),
