@@ -184,7 +184,7 @@ static void try_later(struct metadata *m)
     uint64_t pause = METADATA_PAUSE_SEC * USEC_PER_SEC;
 
     if (m->failures < PAUSES_DOUBLE)
-        pause = USEC_PER_SEC << m->failures;
+        pause = m->spec.pause_usec << m->failures;
     m->failures++;
     m->step = m->identified ? 0 : m->step;
     if (!m->identified && m->failures >= METADATA_TRIES && !m->absent_told) {
@@ -532,6 +532,7 @@ static int prepare(struct metadata *m, const struct metadata_spec *spec, struct 
     m->spec = *spec;
     m->spec.url = NULL; /* the caller's */
     m->spec.poll_usec = spec->poll_usec ? spec->poll_usec : METADATA_POLL_SEC * USEC_PER_SEC;
+    m->spec.pause_usec = spec->pause_usec ? spec->pause_usec : USEC_PER_SEC;
     m->spec.token_sec = spec->token_sec ? spec->token_sec : METADATA_TOKEN_SEC;
     m->tags = json_array();
     m->found = json_pack("{s:n,s:{},s:n,s:{}}", "agent", "labels", "address", "document");

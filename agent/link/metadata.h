@@ -29,6 +29,7 @@ struct metadata_spec {
     bool lifecycle;         /* look for notices; else only the identity */
     bool identity_document; /* with the signed document */
     uint64_t poll_usec;     /* 0: METADATA_POLL_SEC */
+    uint64_t pause_usec;    /* the first after trouble, doubled each time; 0: a second */
     unsigned token_sec;     /* 0: METADATA_TOKEN_SEC */
 };
 
