@@ -7,6 +7,7 @@
 #include "base/scoped.h"
 #include "base/str.h"
 #include "core/dyno.h"
+#include "core/link.h"
 #include "core/prefetch.h"
 #include "core/reconcile.h"
 #include "slug/procfile.h"
@@ -77,11 +78,14 @@ static void start_wanted(struct agent *a, const struct want *w)
         json_decref(entry);
         return;
     }
-    if (dyno_new(a, w, &d, &e) < 0) {
-        log_err("%s/%s.%u: %s", w->name.app, w->name.type, w->name.num, e.text);
+    int r = dyno_new(a, w, &d, &e);
+    if (r == 0) {
+        dyno_event(d, DEV_START);
         return;
     }
-    dyno_event(d, DEV_START);
+    if (r != -ENOSPC || !a->full) /* once: each end of another one brings a new pass */
+        log_err("%s/%s.%u: %s", w->name.app, w->name.type, w->name.num, e.text);
+    a->full = a->full || r == -ENOSPC;
 }
 
 /* The dynos as reconcile() wants them; HAVES[i] is DYNOS[i]. */
@@ -100,6 +104,54 @@ static size_t list_dynos(struct agent *a, struct have *haves, struct dyno **dyno
     return n;
 }
 
+static int on_contact_lost(sd_event_source *s, uint64_t usec, void *userdata)
+{
+    (void)s;
+    (void)usec;
+    agent_reconcile_soon(userdata);
+    return 0;
+}
+
+/* Some may not run twice anywhere, so not here either while no controller is heard of. */
+static size_t heed_contact(struct agent *a, struct want *wants, size_t n)
+{
+    uint64_t next = USEC_NEVER;
+    size_t left =
+        wants_in_contact(wants, n, link_now(a, clock_boot()), agent_last_contact(a), &next);
+
+    if (n - left > a->withheld)
+        log_warn("no word from a controller: %zu dynos are stopped for that (stop_after)",
+                 n - left);
+    a->withheld = n - left;
+    (void)timer_set(a->loop, &a->contact_lost, "contact-lost", next, on_contact_lost, a);
+    return left;
+}
+
+static int wanted_now(struct agent *a, struct want **ret, size_t *ret_n, struct err *e)
+{
+    if (a->shutting_down || drain_terminating(a)) {
+        *ret_n = 0;
+        return 0;
+    }
+    int r = model_wants(a->model, ret, ret_n, e);
+    if (r == 0)
+        *ret_n = heed_contact(a, *ret, *ret_n);
+    return r;
+}
+
+/* W: the dyno that is wanted, D: the one there is; one of them may be NULL. */
+static void act(struct agent *a, const struct want *w, struct dyno *d, bool stopping)
+{
+    if (!d)
+        start_wanted(a, w);
+    else if (d->held && dyno_running(d))
+        return;
+    else if (w && w->type && !w->type->command && dyno_running(d))
+        prefetch_release(a, w->app); /* the old one runs until the new one can */
+    else if (!stopping)
+        dyno_event(d, DEV_STOP); /* a replaced one's end frees its place and asks for a pass */
+}
+
 static int reconcile_now(struct agent *a, struct err *e)
 {
     scoped_free struct want *wants = NULL;
@@ -111,23 +163,19 @@ static int reconcile_now(struct agent *a, struct err *e)
     if (!haves || !dynos)
         return err_set(e, ENOMEM, "reconcile");
     size_t n_haves = list_dynos(a, haves, dynos);
-    int r = a->shutting_down ? 0 : model_wants(a->model, &wants, &n_wants, e);
+    int r = wanted_now(a, &wants, &n_wants, e);
     if (r == 0)
         r = reconcile(wants, n_wants, haves, n_haves, model_drain_state(a->model)->on, &actions,
                       &n_actions, e);
+    if (a->n_dynos < a->config.dynos_max)
+        a->full = false;
     for (size_t i = 0; r == 0 && i < n_actions; i++) {
-        const struct want *w = actions[i].want != SIZE_MAX ? &wants[actions[i].want] : NULL;
-        struct dyno *d = actions[i].have != SIZE_MAX ? dynos[actions[i].have] : NULL;
+        size_t have = actions[i].have;
 
-        if (!d)
-            start_wanted(a, w);
-        else if (d->held && dyno_running(d))
-            continue;
-        else if (w && w->type && !w->type->command && dyno_running(d))
-            prefetch_release(a, w->app); /* the old one runs until the new one can */
-        else if (!haves[actions[i].have].stopping)
-            dyno_event(d, DEV_STOP); /* a replaced one's end frees its place and asks for a pass */
+        act(a, actions[i].want != SIZE_MAX ? &wants[actions[i].want] : NULL,
+            have != SIZE_MAX ? dynos[have] : NULL, have != SIZE_MAX && haves[have].stopping);
     }
+    drain_check_empty(a);
     return r;
 }
 

@@ -61,6 +61,16 @@ static const struct app *find_app(struct agent *a, const char *app, struct err *
     return found;
 }
 
+/* While the instance is emptied nothing is started on it. */
+static int refuse_draining(struct agent *a, struct err *e)
+{
+    if (!model_drain_state(a->model)->on)
+        return 0;
+    (void)err_say(e, EBUSY, "the instance is draining (%s): `dyno undrain` ends that",
+                  model_drain_state(a->model)->reason);
+    return blame_operator(e);
+}
+
 /* --- Releases and formations --- */
 
 /* The members of SPEC that the entry has under the same name. */
@@ -99,12 +109,12 @@ static int release_entry(const char *app, const json_t *spec, json_t **ret, stru
     return 0;
 }
 
-static int check_size(struct agent *a, const json_t *spec, struct err *e)
+int agent_check_size(const struct config *c, const json_t *spec, struct err *e)
 {
     const json_t *size = json_object_get(spec, "size");
     char safe[64];
 
-    if (!size || (json_is_string(size) && config_size(&a->config, json_string_value(size))))
+    if (!size || (json_is_string(size) && config_size(c, json_string_value(size))))
         return 0;
     const char *text = json_is_string(size) ? json_string_value(size) : "(not a string)";
     (void)err_say(e, EINVAL, "unknown size '%s'",
@@ -113,14 +123,14 @@ static int check_size(struct agent *a, const json_t *spec, struct err *e)
 }
 
 /* What the store can be asked for at all; the rest is the fetch's to find out. */
-static int check_slug_url(struct agent *a, const json_t *spec, struct err *e)
+int agent_check_slug(const struct config *c, const json_t *spec, struct err *e)
 {
     const json_t *slug = json_object_get(spec, "slug");
     const char *url = json_is_string(slug) ? json_string_value(slug) : NULL;
 
     if (!slug || (url && (str_starts(url, "https://") || str_starts(url, "file:///"))))
         return 0;
-    if (url && str_starts(url, "http://") && a->config.allow_http)
+    if (url && str_starts(url, "http://") && c->allow_http)
         return 0;
     (void)err_say(e, EINVAL, "\"slug\" must be an https:// or file:/// URL");
     return blame_operator(e);
@@ -134,9 +144,11 @@ int agent_release(struct agent *a, const char *app, const json_t *spec, json_t *
     int r = check_fields(spec, fields, e);
 
     if (r == 0)
-        r = check_size(a, spec, e);
+        r = refuse_draining(a, e);
     if (r == 0)
-        r = check_slug_url(a, spec, e);
+        r = agent_check_size(&a->config, spec, e);
+    if (r == 0)
+        r = agent_check_slug(&a->config, spec, e);
     if (r == 0)
         r = release_entry(app, spec, &entry, e);
     if (r == 0)
@@ -150,6 +162,25 @@ int agent_release(struct agent *a, const char *app, const json_t *spec, json_t *
     return agent_app(a, app, ret, e);
 }
 
+/* Any of the types would have more dynos, or others. What is no number is the model's to refuse. */
+static bool scales_up(const struct app *app, const json_t *formation)
+{
+    const char *type;
+    json_t *value;
+
+    json_object_foreach ((json_t *)(uintptr_t)formation, type, value) {
+        size_t now = 0;
+
+        for (size_t i = 0; i < app->n_types; i++)
+            if (!strcmp(app->types[i].name, type))
+                now = app->stopped ? 0 : app->types[i].count;
+        if (json_is_array(value) ? json_array_size(value) > 0
+                                 : json_integer_value(value) > (json_int_t)now)
+            return true;
+    }
+    return false;
+}
+
 int agent_scale(struct agent *a, const char *app, const json_t *spec, json_t **ret, struct err *e)
 {
     const struct app *found = find_app(a, app, e);
@@ -160,6 +191,8 @@ int agent_scale(struct agent *a, const char *app, const json_t *spec, json_t **r
         (void)err_say(e, EINVAL, "the body must be an object of process types and counts");
         return blame_operator(e);
     }
+    if (scales_up(found, spec) && refuse_draining(a, e) < 0)
+        return -e->errnum;
     json_t *entry = json_pack("{s:s,s:s,s:O}", "op", "scale", "app", app, "formation", spec);
     int r = entry ? agent_change(a, entry, NULL, e) : err_set(e, ENOMEM, "scale");
     json_decref(entry);
@@ -235,6 +268,8 @@ static int command(struct agent *a, const char *op, const char *app, const char 
 
 int agent_restart(struct agent *a, const char *app, const char *dyno, json_t **ret, struct err *e)
 {
+    if (refuse_draining(a, e) < 0)
+        return -e->errnum;
     return command(a, "restart", app, dyno, "restarted", ret, e);
 }
 
@@ -351,19 +386,33 @@ static int start_oneoff(struct agent *a, const char *app_name, unsigned num,
     return r < 0 ? r : err_say(e, EIO, "a one-off got lost");
 }
 
-int agent_run(struct agent *a, const char *app, const json_t *spec, const struct attach_ops *ops,
-              void *userdata, struct attach **ret_attach, json_t **ret, struct err *e)
+static int run_entry(struct agent *a, const char *app, const json_t *spec, unsigned num,
+                     bool attached, json_t *by, struct err *e)
+{
+    static const char *const same[] = {"argv", "command", "env", "size", NULL};
+    json_t *entry = json_pack("{s:s,s:s,s:i,s:b,s:O*}", "op", "run", "app", app, "num", (int)num,
+                              "attached", attached, "by", by);
+
+    if (!entry)
+        return err_set(e, ENOMEM, "run");
+    copy_members(entry, spec, same);
+    int r = agent_change(a, entry, NULL, e);
+    json_decref(entry);
+    return r;
+}
+
+int agent_run_by(struct agent *a, const char *app, const json_t *spec, unsigned num, json_t *by,
+                 const struct attach_ops *ops, void *userdata, struct attach **ret_attach,
+                 json_t **ret, struct err *e)
 {
     static const char *const fields[] = {"argv", "command", "tty", "env", "size", "attach", NULL};
-    static const char *const same[] = {"argv", "command", "env", "size", NULL};
     const struct app *found = find_app(a, app, e);
     struct terminal terminal;
-    unsigned num;
     char dyno[32];
 
     if (!found || check_fields(spec, fields, e) < 0 || check_argv(spec, e) < 0 ||
-        check_size(a, spec, e) < 0 || take_terminal(spec, &terminal, e) < 0 ||
-        oneoff_number(found, &num, e) < 0)
+        agent_check_size(&a->config, spec, e) < 0 || take_terminal(spec, &terminal, e) < 0 ||
+        refuse_draining(a, e) < 0 || (num == 0 && oneoff_number(found, &num, e) < 0))
         return -e->errnum;
     if (found->release.version == 0) {
         (void)err_say(e, ENOENT, "%s has no release to run a command in", app);
@@ -371,13 +420,7 @@ int agent_run(struct agent *a, const char *app, const json_t *spec, const struct
     }
     if (!ops)
         terminal = (struct terminal){0};
-    json_t *entry = json_pack("{s:s,s:s,s:i,s:b}", "op", "run", "app", app, "num", (int)num,
-                              "attached", ops != NULL);
-    if (!entry)
-        return err_set(e, ENOMEM, "run");
-    copy_members(entry, spec, same);
-    int r = agent_change(a, entry, NULL, e);
-    json_decref(entry);
+    int r = run_entry(a, app, spec, num, ops != NULL, by, e);
     if (r == 0)
         r = start_oneoff(a, app, num, &terminal, ops, userdata, ret_attach, e);
     if (r < 0)
@@ -385,6 +428,12 @@ int agent_run(struct agent *a, const char *app, const json_t *spec, const struct
     (void)snprintf(dyno, sizeof(dyno), "run.%u", num);
     *ret = json_pack("{s:s}", "dyno", dyno);
     return 0;
+}
+
+int agent_run(struct agent *a, const char *app, const json_t *spec, const struct attach_ops *ops,
+              void *userdata, struct attach **ret_attach, json_t **ret, struct err *e)
+{
+    return agent_run_by(a, app, spec, 0, NULL, ops, userdata, ret_attach, ret, e);
 }
 
 /* "argv" as it is, "command" through the shell. Freed with free(); strings are SPEC's. */

@@ -5,7 +5,9 @@
 #include "base/fdio.h"
 #include "base/log.h"
 #include "base/scoped.h"
+#include "core/control.h"
 #include "core/dyno.h"
+#include "core/link.h"
 #include "core/prefetch.h"
 #include "core/ready.h"
 
@@ -19,8 +21,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define UID_LOGS  0  /* of the uid range: who the helpers become */
-#define UID_FETCH 1  /* and who owns slugs, and who every dyno is inside */
+#define UID_LOGS  0 /* of the uid range: who the helpers become */
+#define UID_FETCH 1 /* and who owns slugs, and who every dyno is inside */
+#define UID_LINK  2
 #define UID_DYNOS 16 /* the first dyno's */
 
 static void on_log_eof(void *userdata, const char *inc)
@@ -173,6 +176,8 @@ static int open_helpers(struct agent *a, struct err *e)
         ids_init(&a->ids, a->loop, a->sandbox, &a->uids, a->env.scratch_dirfd);
     if (r == 0)
         r = slots_init(&a->ports, a->config.port_first, a->config.port_last, e);
+    if (r == 0 && link_wanted(&a->config))
+        r = link_open(a, a->rootless ? none : first + UID_LINK, &a->link, e);
     return r;
 }
 
@@ -192,7 +197,9 @@ int agent_open(sd_event *loop, const struct config *config, bool rootless, struc
     a->state_dirfd = a->logs_dirfd = a->diag_fd = -1;
     a->env.run_dirfd = a->env.scratch_dirfd = -1;
     TAILQ_INIT(&a->dynos);
-    int r = open_dirs(a, e);
+    int r = drain_epoch(a->drain.epoch, e);
+    if (r == 0)
+        r = open_dirs(a, e);
     if (r == 0)
         r = open_sandbox(a, e);
     if (r == 0)
@@ -213,6 +220,8 @@ int agent_open(sd_event *loop, const struct config *config, bool rootless, struc
         return r;
     agent_event(a, "agent", NULL,
                 json_pack("{s:s,s:s}", "text", "started", "version", DYNOD_VERSION));
+    drain_open(a);
+    link_start(a->link);
     agent_sample_soon(a);
     agent_reconcile_soon(a);
     *ret = TAKE_PTR(a);
@@ -228,14 +237,18 @@ void agent_freep(struct agent **ap)
     if (!a)
         return;
     bool empty = TAILQ_EMPTY(&a->dynos) && LIST_EMPTY(&a->endings);
+    link_abandon(a->link);
     while ((d = TAILQ_FIRST(&a->dynos))) {
         d->tomb[0] = '\0'; /* the next agent's */
         dyno_free(d);
     }
     agent_endings_done(a);
     prefetch_done(a);
+    control_done(a);
     ids_done(&a->ids);
     fetcher_freep(&a->fetcher);
+    link_freep(&a->link);
+    drain_close(a);
     logger_freep(&a->logger);
     sweeper_freep(&a->sweeper);
     events_freep(&a->events);
@@ -250,6 +263,7 @@ void agent_freep(struct agent **ap)
     slots_done(&a->ports);
     sd_event_source_disable_unref(a->reconcile_soon);
     sd_event_source_disable_unref(a->sample);
+    sd_event_source_disable_unref(a->contact_lost);
     sd_event_source_disable_unref(a->drained);
     fd_closep(&a->diag_fd);
     fd_closep(&a->env.run_dirfd);

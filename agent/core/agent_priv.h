@@ -3,6 +3,7 @@
 #define CORE_AGENT_PRIV_H
 
 #include "core/agent.h"
+#include "core/drain.h"
 #include "core/events.h"
 #include "core/fetcher.h"
 #include "core/ids.h"
@@ -55,6 +56,12 @@ struct agent {
     sd_event_source *drained;        /* deferred: all dynos are down, in a shutdown */
     bool shutting_down;              /* every dyno is being stopped, then the loop ends */
     struct link *link;               /* link.h; NULL: there is nobody to speak to */
+    struct drain_watch drain;
+    bool full;       /* dynos_max: said so */
+    size_t withheld; /* wanted dynos that a lost controller keeps from running (stop_after) */
+    sd_event_source *contact_lost; /* timer: the next of them */
+    LIST_HEAD(, warming) warmings; /* slugs that a controller wants fetched: control.c */
+    unsigned n_warmings;
 };
 
 /* Acts on the difference between desired and actual at the next turn of the loop. */
@@ -83,6 +90,14 @@ void agent_sample_soon(struct agent *a);
 /* Makes the release of APP known by what a fetch, or the cache, says it holds. */
 int agent_resolve(struct agent *a, const struct app *app, const struct digest *digest,
                   const json_t *meta, struct err *e);
+/* agent_run() with the number NUM (0: any that is free) for the controller's command BY (model.h;
+ * may be NULL; borrowed). */
+int agent_run_by(struct agent *a, const char *app, const json_t *spec, unsigned num, json_t *by,
+                 const struct attach_ops *ops, void *userdata, struct attach **ret_attach,
+                 json_t **ret, struct err *e);
+/* SPEC's "size" is one that is configured; its "slug" is a URL that can be fetched at all. */
+int agent_check_size(const struct config *c, const json_t *spec, struct err *e);
+int agent_check_slug(const struct config *c, const json_t *spec, struct err *e);
 /* All dynos that run, after a shutdown was asked for, are gone. */
 void agent_check_drained(struct agent *a);
 

@@ -164,6 +164,12 @@ static int on_hangup(sd_event_source *s, uint64_t usec, void *userdata)
     return 0;
 }
 
+void attach_abandon(struct attach *at)
+{
+    if (at)
+        at->ops = NULL;
+}
+
 void attach_detach(struct attach *at)
 {
     if (!at)

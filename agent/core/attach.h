@@ -21,6 +21,9 @@ void attach_started(struct attach *at, struct run_attach_fds *fds);
 /* STATUS as a shell has it; WHY: it never ran. The attach is freed. NULL AT is fine. */
 void attach_ended(struct attach *at, int status, const struct err *why);
 
+/* The agent goes: no callback after this, and no SIGHUP either. NULL is fine. */
+void attach_abandon(struct attach *at);
+
 /* Every process of RUN is gone: so are its execs that nobody told of. */
 void attach_run_over(const struct run *run);
 

@@ -51,6 +51,8 @@ void end_classify(const struct end_facts *f, struct end_cause *ret)
         say(&c, "memory", FAULT_APP, "memory quota vastly exceeded (R15)");
     } else if (f->boot_timeout) {
         say(&c, "boot-timeout", FAULT_APP, "did not bind to $PORT in time (R10)");
+    } else if (f->attach_failed) {
+        say(&c, "attach-failed", FAULT_OPERATOR, "nobody came to its terminal (R13)");
     } else if (f->exit_timeout) {
         say(&c, "exit-timeout", FAULT_APP, "did not exit in time after SIGTERM (R12)");
     } else if (f->start_errno) {

@@ -19,14 +19,15 @@ struct end_facts {
     bool exit_timeout; /* R12 */
     uint64_t oom_kills;
     bool oneoff;
-    bool detached; /* R16: its client went away and it ignored SIGHUP */
+    bool attach_failed; /* R13: nobody came to its terminal, so it was told to stop */
+    bool detached;      /* R16: its client went away and it ignored SIGHUP */
     const struct err
         *failed; /* not NULL: the start failed in a step of ours, or the slug's fetch did */
 };
 
 struct end_cause {
     const char *name; /* "stopped", "exited", "signalled", "boot-timeout", "exit-timeout", "memory",
-                       * "complete", "start-failed", "init-lost", "detached" */
+                       * "complete", "start-failed", "init-lost", "detached", "attach-failed" */
     enum fault fault;
     int exit_status;              /* as a shell has it: 128 + signal; -1: none */
     char text[ERR_TEXT_MAX + 64]; /* one sentence for a person */

@@ -179,6 +179,7 @@ static void gather_facts(struct dyno *d, struct end_facts *ret)
     *ret = (struct end_facts){.told_to_stop = d->told_to_stop,
                               .boot_timeout = d->boot_timeout,
                               .exit_timeout = d->exit_timeout,
+                              .attach_failed = d->attach_failed,
                               .detached = d->detached,
                               .oneoff = d->oneoff,
                               .failed = d->failed.errnum ? &d->failed : NULL};
@@ -290,7 +291,7 @@ static bool is_draining(const struct dyno *d)
 static void clear_facts(struct dyno *d)
 {
     d->told_to_stop = d->boot_timeout = d->exit_timeout = d->oom = false;
-    d->detached = d->over_quota = d->adopted = d->no_retry = false;
+    d->attach_failed = d->detached = d->over_quota = d->adopted = d->no_retry = false;
     d->failed = (struct err)ERR_INIT;
 }
 

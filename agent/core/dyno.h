@@ -41,7 +41,7 @@ struct dyno {
     unsigned restarts;
     bool over_quota; /* R14 was told in this episode */
     /* what the end will have to explain */
-    bool told_to_stop, boot_timeout, exit_timeout, oom, detached;
+    bool told_to_stop, boot_timeout, exit_timeout, oom, detached, attach_failed;
     struct err failed;
     json_t *last_exit;     /* NULL: none yet */
     struct attach *attach; /* a one-off's client */

@@ -1,5 +1,5 @@
 /* model_parts.h - what model_*.c share: the value of one app, and the checks of an entry's fields.
- * Nobody else includes it. */
+ * Beside those, control_*.c uses the checks. */
 #ifndef CORE_MODEL_PARTS_H
 #define CORE_MODEL_PARTS_H
 
