@@ -70,7 +70,7 @@ PKGS_dynod-fetch = libsystemd jansson libcurl libarchive libcrypto zlib libisal 
 PKGS_dyno        = libsystemd jansson libarchive libcrypto zlib libisal yaml-0.1 libseccomp libcap
 PKGS_all         = $(sort $(PKGS_dynod) $(PKGS_dynod-logs) $(PKGS_dynod-link) $(PKGS_dynod-fetch) $(PKGS_dyno))
 
-PROGRAMS := $(addprefix $(BUILD)/bin/,dynod dynod-logs dynod-fetch dyno dyno-init)
+PROGRAMS := $(addprefix $(BUILD)/bin/,dynod dynod-logs dynod-link dynod-fetch dyno dyno-init)
 
 .DEFAULT_GOAL := all
 .PHONY: all

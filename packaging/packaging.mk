@@ -16,7 +16,7 @@ UNITDIR  = $(DESTDIR)/usr/lib/systemd/system
 SYSUSERS = $(DESTDIR)/usr/lib/sysusers.d
 TMPFILES = $(DESTDIR)/usr/lib/tmpfiles.d
 
-HELPERS := dynod-fetch dynod-logs dyno-init
+HELPERS := dynod-fetch dynod-link dynod-logs dyno-init
 MAN1 := $(wildcard docs/man/*.1)
 MAN5 := $(wildcard docs/man/*.5)
 MAN8 := $(wildcard docs/man/*.8)

@@ -103,10 +103,10 @@ static int on_files(struct link *l, json_t *j, struct frame *f, struct err *e)
         session_files(l->session, &files);
         return 0;
     }
-    session_count(l->session, "files");
+    session_files_failed(l->session, e);
     (void)timer_set(l->loop, &l->files_retry, "files", clock_boot() + FILES_RETRY_USEC,
                     on_files_retry, l);
-    return r;
+    return 0;
 }
 
 static int on_snapshot(struct link *l, json_t *j, struct frame *f, struct err *e)

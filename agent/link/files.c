@@ -91,8 +91,12 @@ int files_read(struct frame *f, struct files *ret, struct err *e)
     const json_t *names = json_object_get(f->json, "files"), *name;
     size_t i;
 
-    if (!json_is_array(names) || json_array_size(names) != f->n_fds)
-        return err_say(e, EINVAL, "\"files\" with other descriptors than names");
+    if (!json_is_array(names) || json_array_size(names) < f->n_fds)
+        return err_say(e, EINVAL, "\"files\" with more descriptors than names");
+    if (json_array_size(names) > f->n_fds) {
+        (void)err_say(e, ENOENT, "a certificate, key or token file of [link] cannot be opened");
+        return err_blame(e, FAULT_OPERATOR);
+    }
     json_array_foreach (names, i, name) {
         scoped_fd fd = frame_take_fd(f, i);
 

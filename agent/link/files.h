@@ -11,8 +11,11 @@ struct files {
     size_t ca_len, cert_len, key_len, token_len;
 };
 
-/* Reads what the frame {"files": [NAME, …]} came with. -EINVAL: not such a frame; -EFBIG; -EBADMSG:
- * a token that no header can hold; what read(2) says. */
+/* Reads what the frame {"files": [NAME, …]} came with. A name without a descriptor is a file that
+ * is configured and cannot be opened: -ENOENT, for nobody is to be trusted instead of whom it
+ * names. -EINVAL: not such a frame; -EFBIG; -EBADMSG: a token that no header can hold; what read(2)
+ * says.
+ */
 int files_read(struct frame *f, struct files *ret, struct err *e);
 void files_done(struct files *files);
 

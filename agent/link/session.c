@@ -85,7 +85,6 @@ int session_new(const struct session_setup *setup, struct session **ret, struct 
     int r = take_start(s, e);
     if (r < 0)
         return r;
-    session_tell(s);
     *ret = TAKE_PTR(s);
     return 0;
 }
@@ -189,7 +188,9 @@ void session_files(struct session *s, struct files *files)
     *files = (struct files){0};
     s->have_files = true;
     s->files_until = 0;
+    s->files_error = (struct err)ERR_INIT;
     lanes_run(s);
+    session_tell(s);
 }
 
 const struct files *session_trust(const struct session *s)

@@ -56,6 +56,8 @@ const char *session_agent(const struct session *s); /* "" before that */
 
 /* Takes FILES' content. */
 void session_files(struct session *s, struct files *files);
+/* They could not be read; those that there were, if any, stay. */
+void session_files_failed(struct session *s, const struct err *why);
 const struct files *session_trust(const struct session *s);
 
 /* What dynod tells. The JSON is borrowed. -EINVAL: not what it should be; nothing changed. */

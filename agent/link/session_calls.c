@@ -95,12 +95,13 @@ static void commands_done(struct session *s, const struct backend_reply *reply)
     hand_over(s);
 }
 
-/* Whether RESULT answers the command that dynod has. */
+/* Whether RESULT answers the command that dynod has. An id that is none comes back empty. */
 static bool answers(const struct session *s, const json_t *result)
 {
-    const json_t *id = json_object_get(json_array_get(s->batch, s->at), "id");
+    const json_t *id = json_object_get(result, "id");
 
-    return s->batch && (!json_is_string(id) || json_equal(id, json_object_get(result, "id")));
+    return s->batch && (!json_string_length(id) ||
+                        json_equal(id, json_object_get(json_array_get(s->batch, s->at), "id")));
 }
 
 /* Whom dynod obeys, as far as its answers show it. */

@@ -59,6 +59,7 @@ struct session {
     struct lane lanes[LANES];
     struct files files;
     bool have_files;
+    struct err files_error; /* errnum 0: none */
     bool have_snapshot;
     uint64_t files_until; /* boot time; new files are awaited until then */
 

@@ -23,6 +23,14 @@ void session_count(struct session *s, const char *kind)
     session_tell(s);
 }
 
+void session_files_failed(struct session *s, const struct err *why)
+{
+    if (strcmp(s->files_error.text, why->text) != 0)
+        log_err("%s", why->text);
+    s->files_error = *why;
+    session_count(s, "files");
+}
+
 void trouble_begins(struct lane *lane, const char *kind, const struct err *why)
 {
     if (!lane->kinds)
@@ -61,25 +69,25 @@ static const struct lane *worst(const struct session *s)
     return found;
 }
 
-static const char *state_of(const struct session *s, const struct lane *trouble)
+static const char *state_of(const struct session *s, const struct err *error)
 {
     if (json_array_size(s->urls) == 0)
         return "off";
-    if (trouble)
+    if (error)
         return "backoff";
     if (!s->registered)
         return "connecting";
     return s->conflict ? "conflict" : "registered";
 }
 
-static json_t *status_make(const struct session *s, const struct lane *trouble)
+/* ERROR: what keeps it from working; NULL: nothing. */
+static json_t *status_make(const struct session *s, const struct err *error)
 {
     uint64_t dropped = s->dropped_before + queue_dropped(s->queue);
-    json_t *error = trouble ? json_string(trouble->last.text) : NULL;
 
-    return json_pack("{s:s,s:s?,s:o?,s:s?,s:s,s:s?,s:I,s:I,s:O}", "state", state_of(s, trouble),
-                     "url", session_url(s), "error", error, "fault",
-                     trouble ? fault_name(trouble->last.fault) : NULL, "agent", s->agent, "session",
+    return json_pack("{s:s,s:s?,s:s?,s:s?,s:s,s:s?,s:I,s:I,s:O}", "state", state_of(s, error),
+                     "url", session_url(s), "error", error ? error->text : NULL, "fault",
+                     error ? fault_name(error->fault) : NULL, "agent", s->agent, "session",
                      s->registered ? s->id : NULL, "queued", (json_int_t)queue_waiting(s->queue),
                      "dropped", (json_int_t)dropped, "counts", s->counts);
 }
@@ -95,18 +103,23 @@ static int on_status(sd_event_source *source, uint64_t usec, void *userdata)
 void session_tell(struct session *s)
 {
     const struct lane *trouble = worst(s);
+    const struct err *error = trouble                 ? &trouble->last
+                              : s->files_error.errnum ? &s->files_error
+                                                      : NULL;
     uint64_t now = clock_boot();
 
+    if (!s->agent[0]) /* there is nothing to tell of nobody */
+        return;
     /* What changes meanwhile is told then. */
     if (now < s->status_at) {
         (void)timer_set(s->loop, &s->status_timer, "status", s->status_at, on_status, s);
         return;
     }
-    scoped(json_freep) json_t *status = status_make(s, trouble);
+    scoped(json_freep) json_t *status = status_make(s, error);
     scoped(json_freep) json_t *known = status ? json_deep_copy(status) : NULL;
     if (!known)
         return;
-    if (!trouble) /* reports come and go */
+    if (!error) /* reports come and go */
         (void)json_object_del(known, "queued");
     if (json_equal(known, s->status))
         return;
