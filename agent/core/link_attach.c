@@ -16,7 +16,8 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-#define ATTACH_WAIT (LINK_ATTACH_WAIT_SEC * USEC_PER_SEC)
+/* A little longer than dynod-link's own, which says why. */
+#define ATTACH_WAIT ((LINK_ATTACH_WAIT_SEC + 3) * USEC_PER_SEC)
 
 enum remote_state {
     REMOTE_WAITS,  /* for its command to run */
@@ -116,7 +117,7 @@ static void on_ended(void *userdata, int status, const struct err *why)
 {
     struct remote *r = userdata;
 
-    if (r->state == REMOTE_DIALS || r->state == REMOTE_UP)
+    if (r->state != REMOTE_WAITS)
         (void)link_send(r->owner,
                         json_pack("{s:{s:i,s:i,s:s*}}", "attach_ended", "attach", (int)r->number,
                                   "status", status, "error", why ? why->text : NULL),
