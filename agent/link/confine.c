@@ -301,8 +301,8 @@ static int allow_equal(scmp_filter_ctx ctx, int call, const uint64_t *values, si
 static int add_conditions(scmp_filter_ctx ctx)
 {
     static const uint64_t families[] = {AF_INET, AF_INET6, AF_NETLINK};
-    /* Of a one-off's terminal: its window. TIOCSTI is not among them. */
-    static const uint64_t controls[] = {FIONBIO, FIONREAD, TIOCGWINSZ, TIOCSWINSZ};
+    /* Of a one-off's terminal: its window, its end-of-file character. TIOCSTI is not among them. */
+    static const uint64_t controls[] = {FIONBIO, FIONREAD, TCGETS, TIOCGWINSZ, TIOCSWINSZ};
     const uint64_t thread = CLONE_VM | CLONE_THREAD | CLONE_SIGHAND;
     int r = allow_equal(ctx, SCMP_SYS(socket), families, sizeof(families) / sizeof(*families), 0);
 

@@ -12,7 +12,7 @@
 
 #include "base/err.h"
 
-#define LINK_NOFILE_MAX 1024         /* four for each of 100 attaches, and the connections */
+#define LINK_NOFILE_MAX 1024         /* eight for each of 100 attaches, and the connections */
 #define LINK_DATA_MAX   (1ULL << 30) /* bytes of memory */
 
 /* After everything that is opened or loaded at the start. -EPERM: as root it does not run. */
