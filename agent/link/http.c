@@ -87,8 +87,8 @@ static struct verdict judge(const struct http_job *job, CURLcode code)
     case CURLE_FILESIZE_EXCEEDED:
         return (struct verdict){"too-big", FAULT_PLATFORM, EFBIG};
     case CURLE_URL_MALFORMAT:
-    case CURLE_UNSUPPORTED_PROTOCOL:
         return (struct verdict){"url", FAULT_OPERATOR, EINVAL};
+    case CURLE_UNSUPPORTED_PROTOCOL: /* an answer without a head: HTTP/0.9 */
     case CURLE_WEIRD_SERVER_REPLY:
     case CURLE_BAD_CONTENT_ENCODING:
         return (struct verdict){"not-http", FAULT_PLATFORM, EBADMSG};
@@ -332,6 +332,8 @@ int http_send(struct http *h, const struct http_request *rq, http_done_fn fn, vo
 {
     scoped(job_freep) struct http_job *job = calloc(1, sizeof(*job));
 
+    if (!str_starts(rq->url, "https://") && !str_starts(rq->url, "http://"))
+        return err_say(e, EINVAL, "not a URL of HTTP");
     if (job)
         job->easy = curl_easy_init();
     if (!job || !job->easy)

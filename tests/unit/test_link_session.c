@@ -201,9 +201,9 @@ static json_t *first_frame(const char *urls)
     scoped(json_freep) json_t *list = json_loads(urls, 0, NULL);
     json_t *start =
         json_pack("{s:s,s:s,s:s,s:O,s:{s:s},s:{s:i},s:{s:s,s:i},s:{s:b,s:n,s:n}}", "agent", "a1",
-                  "version", "0.2.0", "epoch", "6f0c1b2d", "controllers", list, "labels", "zone",
-                  "a", "capacity", "dynos", 10, "control", "store", "db-1", "generation", 41,
-                  "instance", "draining", 0, "deadline", "reason");
+                  "version", "0.2.0", "epoch", "6f0c1b2d3e4f5a6b", "controllers", list, "labels",
+                  "zone", "a", "capacity", "dynos", 10, "control", "store", "db-1", "generation",
+                  41, "instance", "draining", 0, "deadline", "reason");
 
     assert_non_null(start);
     return start;
@@ -384,10 +384,10 @@ static void a_registration_says_it_all(void **state)
     json_object_del(json_object_get(c->body, "state"), "hash");
     scoped(json_freep) json_t *want = json_pack(
         "{s:s,s:s,s:s,s:s,s:i,s:{s:i},s:{s:s,s:s},s:s,s:{s:b,s:n,s:n},s:{s:i,s:O},s:{s:s}}",
-        "agent", "i-0abc", "version", "0.2.0", "epoch", "6f0c1b2d", "store", "db-1", "generation",
-        41, "capacity", "dynos", 10, "labels", "zone", "a", "type", "m6i", "address", "10.0.3.7",
-        "instance", "draining", 0, "deadline", "reason", "state", "generation", 2, "dynos", dynos,
-        "document", "document", "d");
+        "agent", "i-0abc", "version", "0.2.0", "epoch", "6f0c1b2d3e4f5a6b", "store", "db-1",
+        "generation", 41, "capacity", "dynos", 10, "labels", "zone", "a", "type", "m6i", "address",
+        "10.0.3.7", "instance", "draining", 0, "deadline", "reason", "state", "generation", 2,
+        "dynos", dynos, "document", "document", "d");
     assert_true(json_equal(c->body, want));
     registered(w, "s-1", "db-1", 60000);
     assert_int_equal(w->n_contacts, 1);
