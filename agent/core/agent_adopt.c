@@ -103,8 +103,30 @@ static void complete_trace(struct agent *a, struct run_trace *t)
     json_decref(end);
 }
 
-/* The journal may have lost the entry that gave a dyno its generation: that number must not be
- * given again. */
+/* D may be one of those that only seem not to be wanted (dyno.h), which the next agent must know
+ * too: to it the journal is whole again. */
+static void hold(struct dyno *d)
+{
+    d->held = true;
+    if (d->run)
+        run_hold(d->run);
+}
+
+static void hold_all(struct agent *a)
+{
+    struct dyno *d;
+    bool any = false;
+
+    TAILQ_FOREACH (d, &a->dynos, link)
+        if (d->held || (d->run && run_held(d->run))) {
+            hold(d);
+            any = true;
+        }
+    a->forgetful = a->forgetful || any;
+}
+
+/* A dyno whose generation the journal never gave: that entry is lost, and who knows what else. The
+ * number must not be given again. */
 static int catch_up(struct agent *a, struct err *e)
 {
     uint64_t highest = 0;
@@ -115,6 +137,12 @@ static int catch_up(struct agent *a, struct err *e)
             highest = d->generation;
     if (highest <= model_generation(a->model))
         return 0;
+    if (!a->forgetful)
+        log_warn("the journal has lost changes, whole as it looks: what is not known to be wanted "
+                 "runs on until a command comes");
+    a->forgetful = true;
+    TAILQ_FOREACH (d, &a->dynos, link)
+        hold(d);
     json_t *entry = json_pack("{s:s,s:I}", "op", "generation", "generation", (json_int_t)highest);
     int r = journal_apply(a->journal, entry, NULL, e);
     json_decref(entry);
@@ -141,6 +169,7 @@ int agent_adopt_all(struct agent *a, struct err *e)
     for (size_t i = 0; i < n && r == 0; i++)
         if (traces[i].recorded)
             r = adopt_one(a, &traces[i], e);
+    hold_all(a);
     if (living && r == 0)
         log_notice("adopted %zu dynos%s", living,
                    a->forgetful ? "; those that nothing is known of run on until a command comes"

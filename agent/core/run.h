@@ -176,6 +176,9 @@ int run_adopt(struct run_env *env, const struct run_trace *trace, const struct d
 
 /* An earlier agent called run_stop(): so should this one, or nobody sees to it that it ends. */
 bool run_told_to_stop(const struct run *r);
+/* Its owner may only have been forgotten (dyno.h); that is remembered in its directory. */
+void run_hold(struct run *r);
+bool run_held(const struct run *r);
 /* As run_record_end(), for a trace that nothing runs of for us any more. */
 int run_trace_record(struct run_env *env, struct run_trace *trace, const json_t *fields,
                      struct err *e);

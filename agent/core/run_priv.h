@@ -14,6 +14,7 @@
 #define RUN_SOCKET     "init.sock"
 #define RUN_EXIT       "exit"
 #define RUN_STOP       "stop" /* it is there: run_stop() was called */
+#define RUN_HELD       "held" /* it is there: run_hold() was called */
 #define RUN_RECORD_MAX (1u << 20)
 
 /* An exec that dyno-init has not answered yet. */

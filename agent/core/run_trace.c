@@ -118,6 +118,20 @@ bool run_told_to_stop(const struct run *r)
     return faccessat(r->dirfd, RUN_STOP, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
+/* Without it (no memory on tmpfs) the next agent believes the journal. */
+void run_hold(struct run *r)
+{
+    scoped_fd mark = openat(r->dirfd, RUN_HELD, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+    if (mark < 0)
+        log_warn("%s: it cannot be marked as held: %s", r->id, strerror(errno));
+}
+
+bool run_held(const struct run *r)
+{
+    return faccessat(r->dirfd, RUN_HELD, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
 void run_trace_remove(struct run_env *env, const char *id)
 {
     struct err e = ERR_INIT;

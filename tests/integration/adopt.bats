@@ -289,3 +289,42 @@ command_of() {
     same "$(told_odd 'is no good')" 2
     same "$(exits | jq length)" 0
 }
+
+@test "what the journal forgot runs on, under the agent after the next one too, until a command comes" {
+    start sleeper=2
+    wait_up adopt/sleeper.1 adopt/sleeper.2
+    local before
+    before=$(dyno ps --json | jq -c 'map([.dyno, .pid]) | sort')
+    agent_kill KILL
+    echo '{"v":99}' >"$AGENT/state/journal" # of a version that nobody knows
+    for _ in 1 2 3; do
+        agent_again
+        wait_up adopt/sleeper.1 adopt/sleeper.2
+        sleep 0.3
+        same "$(dyno ps --json | jq -c 'map([.dyno, .pid]) | sort')" "$before"
+        agent_kill KILL
+    done
+    agent_again
+    start sleeper=1 # somebody who knows has spoken
+    only_one() { [ "$(dyno ps --json | jq -c 'map([.dyno, .state])')" = '[["sleeper.1","up"]]' ]; }
+    wait_for only_one
+}
+
+@test "a journal that is gone is no command to stop" {
+    start sleeper=1
+    wait_up adopt/sleeper.1
+    local pid
+    pid=$(of adopt/sleeper.1 .pid)
+    agent_kill KILL
+    rm "$AGENT/state/journal"
+    for _ in 1 2; do
+        agent_again
+        wait_up adopt/sleeper.1
+        sleep 0.3
+        is adopt/sleeper.1 .pid "$pid"
+        agent_kill KILL
+    done
+    agent_again
+    start sleeper=1
+    wait_for replaced adopt/sleeper.1 "$pid"
+}
