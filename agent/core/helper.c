@@ -21,6 +21,7 @@
 
 #define HELPER_FDS       5
 #define JOIN_PATIENCE_MS 1000
+#define REAP_PATIENCE_MS 5 /* its socket closes just before it can be reaped */
 
 /* In the child. Descriptors first move above the fixed places, so that none is overwritten. */
 static int arrange_fds(int sock, const struct helper *h)
@@ -121,8 +122,10 @@ void helper_join(int pidfd)
 
 void helper_reap(int pidfd, char *out, size_t cap)
 {
+    struct pollfd p = {.fd = pidfd, .events = POLLIN};
     siginfo_t info = {0};
 
+    (void)poll(&p, 1, REAP_PATIENCE_MS);
     if (waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG) < 0 || info.si_pid == 0)
         (void)snprintf(out, cap, "still there");
     else if (info.si_code == CLD_EXITED)

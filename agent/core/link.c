@@ -208,6 +208,8 @@ int link_open(struct agent *a, uid_t uid, struct link **ret, struct err *e)
     r = link_load_id(l, e);
     if (r == 0 && l->routed)
         r = open_outbox(l, e);
+    if (r == 0 && l->routed)
+        r = events_watch(a->events, link_on_event, l, &l->events, e);
     if (r < 0)
         return r;
     *ret = TAKE_PTR(l);
@@ -216,7 +218,8 @@ int link_open(struct agent *a, uid_t uid, struct link **ret, struct err *e)
 
 void link_start(struct link *l)
 {
-    restart_at(l, clock_boot());
+    if (l)
+        restart_at(l, clock_boot());
 }
 
 void link_freep(struct link **lp)
@@ -231,6 +234,7 @@ void link_freep(struct link **lp)
         helper_join(TAKE_FD(l->pidfd));
     sd_event_source_disable_unref(l->retry);
     sd_event_source_disable_unref(l->again);
+    events_unwatch(l->events);
     outbox_freep(&l->outbox);
     json_decref(l->status);
     json_decref(l->reported);

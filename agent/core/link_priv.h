@@ -41,6 +41,7 @@ struct link {
     bool contacted;                    /* in this boot */
     uint64_t contact, contact_written; /* boot usec */
 
+    struct event_watch *events;
     struct outbox *outbox;  /* NULL: no controller */
     sd_event_source *again; /* timer "exits-save" */
     json_t *reported;       /* what it was told of each dyno, by "APP/DYNO" */
@@ -66,6 +67,7 @@ void link_load_contact(struct link *l);
 void link_note_contact(struct link *l);
 
 /* report.c */
+void link_on_event(void *userdata, const json_t *event);
 void link_send_snapshot(struct link *l);
 void link_send_exits(struct link *l);
 

@@ -12,7 +12,6 @@
 #include <string.h>
 
 #define SNAPSHOT_BYTES_MAX (FRAME_MAX - (64u << 10)) /* of one frame; the rest follows singly */
-#define NOTICE_FAULT(f)    ((f) ? (f) : "platform")
 
 /* --- Dynos --- */
 
@@ -154,9 +153,6 @@ void agent_dyno_exited(struct agent *a, const struct dyno *d, const char *run_id
     if (outbox_add(l->outbox, exit, &e) < 0)
         save_later(l, &e);
     link_send_exits(l);
-    if (d->failed.errnum)
-        link_notice(a, "slug", &d->name, json_pack("{s:s}", "fault", fault_name(d->failed.fault)),
-                    "%s", d->failed.text);
 }
 
 /* --- Notices, results, the instance --- */
@@ -185,6 +181,31 @@ void link_notice(struct agent *a, const char *kind, const struct dyno_name *name
             (void)json_object_set_new(notice, "dyno", json_string(dyno_name_short(name, dyno)));
     }
     (void)link_send(a->link, json_pack("{s:o}", "notice", notice), NULL, 0);
+}
+
+/* Of what happens here, what a controller is told beside states and ends. */
+void link_on_event(void *userdata, const json_t *event)
+{
+    struct link *l = userdata;
+    const char *kind = json_str(event, "kind", ""), *fault = json_str(event, "fault", NULL);
+    struct dyno_name name = {.num = 0};
+    char text[DYNO_TEXT_MAX];
+
+    (void)snprintf(name.app, sizeof(name.app), "%s", json_str(event, "app", ""));
+    if (!strcmp(kind, "memory")) {
+        (void)snprintf(text, sizeof(text), "%s/%s", name.app, json_str(event, "dyno", ""));
+        (void)dyno_name_parse(text, &name); /* our own event */
+        link_notice(l->agent, "memory", &name,
+                    json_pack("{s:s,s:O*,s:O*}", "code", json_str(event, "code", ""), "memory",
+                              json_object_get(event, "memory"), "memory_quota",
+                              json_object_get(event, "memory_quota")),
+                    "Error R14 (Memory quota exceeded)");
+    } else if (!strcmp(kind, "release") && fault) {
+        link_notice(
+            l->agent, "slug", &name,
+            json_pack("{s:O*,s:s}", "release", json_object_get(event, "release"), "fault", fault),
+            "%s", json_str(event, "text", ""));
+    }
 }
 
 void link_result(struct agent *a, json_t *result)

@@ -80,8 +80,7 @@ static void agent_up(struct world *w)
     struct err e = ERR_INIT;
     char *notice = NULL;
 
-    /* Nothing is ever to be started here: what is wanted is looked at in the model. */
-    *a = (struct agent){.config = config, .rootless = true, .diag_fd = -1, .shutting_down = true};
+    *a = (struct agent){.config = config, .rootless = true, .diag_fd = -1};
     assert_true(sd_event_new(&a->loop) >= 0);
     TAILQ_INIT(&a->dynos);
     a->state_dirfd = open(config.state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -168,11 +167,20 @@ __attribute__((unused)) static void connect_link(struct world *w)
     assert_int_equal(link_connected(w->a.link, sv[0], &e), 0);
 }
 
-/* One turn of the agent's loop, if there is anything to do. */
+/* The loop, but no reconciliation: nothing is ever started here, what is wanted is looked at in the
+ * model. */
+__attribute__((unused)) static void run_loop(struct world *w, uint64_t wait_usec)
+{
+    if (w->a.reconcile_soon)
+        (void)sd_event_source_set_enabled(w->a.reconcile_soon, SD_EVENT_OFF);
+    assert_true(sd_event_run(w->a.loop, wait_usec) >= 0);
+}
+
+/* All there is to do now. */
 __attribute__((unused)) static void turn(struct world *w)
 {
     for (int i = 0; i < 20; i++)
-        assert_true(sd_event_run(w->a.loop, 0) >= 0);
+        run_loop(w, 0);
 }
 
 /* The next frame that has KEY; others are dropped. NULL: none. The caller's: its member. */
@@ -259,6 +267,30 @@ __attribute__((unused)) static const char *code(struct world *w)
 __attribute__((unused)) static const char *message(struct world *w)
 {
     return json_str(json_object_get(w->result, "error"), "message", "");
+}
+
+#define RELEASE(v)                                                                                 \
+    "'release':{'version':" #v ",'slug':'https://s.test/a.tgz','digest':'" DIGEST_A                \
+    "','env':{'A':'b'}}"
+#define START(v, dynos) "'op':'start','app':'hello'," RELEASE(v) ",'dynos':[" dynos "]"
+
+/* A dyno that is wanted ("hello/web.1"), as the reconciler would make it, in STATE. */
+__attribute__((unused)) static struct dyno *make_dyno(struct world *w, const char *text,
+                                                      enum dyno_state state)
+{
+    scoped_free struct want *wants = NULL;
+    struct err e = ERR_INIT;
+    char name[DYNO_TEXT_MAX];
+    struct dyno *d = NULL;
+    size_t n = 0;
+
+    assert_int_equal(model_wants(w->a.model, &wants, &n, &e), 0);
+    for (size_t i = 0; i < n; i++)
+        if (!strcmp(dyno_name_text(&wants[i].name, name), text))
+            assert_int_equal(dyno_new(&w->a, &wants[i], &d, &e), 0);
+    assert_non_null(d);
+    d->state = state;
+    return d;
 }
 
 /* All wanted dynos, "hello/web.1 hello/worker.4". */

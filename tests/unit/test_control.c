@@ -1,10 +1,5 @@
 #include "corelink_agent.h"
 
-#define RELEASE(v)                                                                                 \
-    "'release':{'version':" #v ",'slug':'https://s.test/a.tgz','digest':'" DIGEST_A                \
-    "','env':{'A':'b'}}"
-#define START(v, dynos) "'op':'start','app':'hello'," RELEASE(v) ",'dynos':[" dynos "]"
-
 /* --- Numbering --- */
 
 static void numbering(void **state)
@@ -559,7 +554,7 @@ static void large_ones_are_no_trouble(void **state)
         json_t *one;
 
         (void)frame_flush(w->theirs, &e);
-        assert_true(sd_event_run(w->a.loop, 1000) >= 0);
+        run_loop(w, 1000);
         while ((one = next_frame(w, "result", NULL, NULL))) {
             done += !strcmp(json_str(one, "status", ""), "done");
             json_decref(one);
