@@ -97,6 +97,7 @@ void link_words(const json_t *link, struct str *out)
 
     if (!json_bool(link, "alive", true)) {
         str_add(out, "dynod-link is gone and being started again");
+        add_error(link, ": ", out);
         return;
     }
     if (!strcmp(json_str(link, "state", ""), "off")) {
@@ -114,6 +115,11 @@ void link_words(const json_t *link, struct str *out)
     if (retry_ms >= 0)
         str_addf(out, ", next try in %s", text_duration((uint64_t)retry_ms * USEC_PER_MSEC, wait));
     add_error(link, ": ", out);
+    const char *conflict = json_str(link, "conflict", NULL);
+    if (conflict) {
+        str_add(out, "; refuses commands of the store ");
+        add_safe(out, conflict);
+    }
 }
 
 void link_line(const json_t *link, struct str *out)

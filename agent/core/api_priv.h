@@ -52,12 +52,18 @@ enum param {
 
 struct request;
 
+enum body_kind {
+    BODY_NONE,     /* none, or an empty object */
+    BODY_OBJECT,   /* a JSON object */
+    BODY_OPTIONAL, /* none is an empty object */
+};
+
 struct route {
     const char *method;
     const char *path; /* "/v1/apps/{app}/run" */
     /* Fills RQ's reply; or returns -errno. */
     int (*run)(struct request *rq, struct err *e);
-    bool body;       /* a JSON object; else none, or an empty one */
+    enum body_kind body;
     unsigned params; /* bits of enum param */
     uint64_t n_max;
 };
@@ -72,7 +78,7 @@ struct request {
     struct params params; /* of the path and the query */
     struct str body;
     uint64_t body_seen; /* also what was discarded */
-    json_t *spec;       /* the body, parsed */
+    json_t *spec;       /* the body, parsed; NULL where the route takes none */
     bool head;
     bool upgrade; /* asked for the attach protocol */
     /* The reply: RESPONSE with STATUS, or the refusal WHY. */

@@ -141,7 +141,9 @@ static int parse_body(struct request *rq, struct err *e)
     const struct str *body = &rq->body;
     int r;
 
-    if (body->len == 0 && !rq->route->body)
+    if (body->len == 0 && rq->route->body == BODY_OPTIONAL && !(rq->spec = json_object()))
+        return err_set(e, ENOMEM, "read the body");
+    if (body->len == 0 && rq->route->body != BODY_OBJECT)
         return 0;
     if (body->len == 0)
         return err_say(e, EINVAL, "%s %s wants a JSON object as its body", rq->route->method,
@@ -155,7 +157,7 @@ static int parse_body(struct request *rq, struct err *e)
         return err_wrap(e, "the body");
     if (!json_is_object(rq->spec))
         return err_say(e, EINVAL, "the body is not a JSON object");
-    if (!rq->route->body && json_object_size(rq->spec) > 0)
+    if (rq->route->body == BODY_NONE && json_object_size(rq->spec) > 0)
         return err_say(e, EINVAL, "%s %s takes no body", rq->route->method, rq->route->path);
     return 0;
 }

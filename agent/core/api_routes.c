@@ -24,6 +24,27 @@ static int route_doctor(struct request *rq, struct err *e)
     return reply_json(rq, MHD_HTTP_OK, agent_doctor(agent_of(rq)), e);
 }
 
+static int route_instance(struct request *rq, struct err *e)
+{
+    return reply_json(rq, MHD_HTTP_OK, agent_instance(agent_of(rq)), e);
+}
+
+static int route_drain(struct request *rq, struct err *e)
+{
+    json_t *json = NULL;
+    int r = agent_drain(agent_of(rq), rq->spec, &json, e);
+
+    return r < 0 ? r : reply_json(rq, MHD_HTTP_OK, json, e);
+}
+
+static int route_undrain(struct request *rq, struct err *e)
+{
+    json_t *json = NULL;
+    int r = agent_undrain(agent_of(rq), &json, e);
+
+    return r < 0 ? r : reply_json(rq, MHD_HTTP_OK, json, e);
+}
+
 static int route_apps(struct request *rq, struct err *e)
 {
     return reply_json(rq, MHD_HTTP_OK, agent_apps(agent_of(rq)), e);
@@ -108,23 +129,26 @@ static int route_forget(struct request *rq, struct err *e)
 
 /* In the order of docs/openapi.yaml. */
 static const struct route all[] = {
-    {"GET", "/v1/status", route_status, false, 0, 0},
-    {"GET", "/v1/doctor", route_doctor, false, 0, 0},
-    {"GET", "/v1/apps", route_apps, false, 0, 0},
-    {"GET", "/v1/apps/{app}", route_app, false, 0, 0},
-    {"DELETE", "/v1/apps/{app}", route_forget, false, 0, 0},
-    {"POST", "/v1/apps/{app}/releases", route_release, true, 0, 0},
-    {"PATCH", "/v1/apps/{app}/formation", route_scale, true, 0, 0},
-    {"POST", "/v1/apps/{app}/restart", route_restart, false, 0, 0},
-    {"POST", "/v1/apps/{app}/stop", route_stop, false, 0, 0},
-    {"POST", "/v1/apps/{app}/run", route_run, true, 0, 0},
-    {"GET", "/v1/dynos", route_dynos, false, PARAM_APP, 0},
-    {"GET", "/v1/dynos/{app}/{dyno}", route_dyno, false, 0, 0},
-    {"POST", "/v1/dynos/{app}/{dyno}/restart", route_restart, false, 0, 0},
-    {"POST", "/v1/dynos/{app}/{dyno}/stop", route_stop, false, 0, 0},
-    {"POST", "/v1/dynos/{app}/{dyno}/exec", route_exec, true, 0, 0},
-    {"GET", "/v1/logs", route_logs, false, PARAMS_LOGS, API_LOGS_N_MAX},
-    {"GET", "/v1/events", route_events, false, PARAMS_EVENTS, API_EVENTS_N_MAX},
+    {"GET", "/v1/status", route_status, BODY_NONE, 0, 0},
+    {"GET", "/v1/doctor", route_doctor, BODY_NONE, 0, 0},
+    {"GET", "/v1/instance", route_instance, BODY_NONE, 0, 0},
+    {"POST", "/v1/instance/drain", route_drain, BODY_OPTIONAL, 0, 0},
+    {"POST", "/v1/instance/undrain", route_undrain, BODY_NONE, 0, 0},
+    {"GET", "/v1/apps", route_apps, BODY_NONE, 0, 0},
+    {"GET", "/v1/apps/{app}", route_app, BODY_NONE, 0, 0},
+    {"DELETE", "/v1/apps/{app}", route_forget, BODY_NONE, 0, 0},
+    {"POST", "/v1/apps/{app}/releases", route_release, BODY_OBJECT, 0, 0},
+    {"PATCH", "/v1/apps/{app}/formation", route_scale, BODY_OBJECT, 0, 0},
+    {"POST", "/v1/apps/{app}/restart", route_restart, BODY_NONE, 0, 0},
+    {"POST", "/v1/apps/{app}/stop", route_stop, BODY_NONE, 0, 0},
+    {"POST", "/v1/apps/{app}/run", route_run, BODY_OBJECT, 0, 0},
+    {"GET", "/v1/dynos", route_dynos, BODY_NONE, PARAM_APP, 0},
+    {"GET", "/v1/dynos/{app}/{dyno}", route_dyno, BODY_NONE, 0, 0},
+    {"POST", "/v1/dynos/{app}/{dyno}/restart", route_restart, BODY_NONE, 0, 0},
+    {"POST", "/v1/dynos/{app}/{dyno}/stop", route_stop, BODY_NONE, 0, 0},
+    {"POST", "/v1/dynos/{app}/{dyno}/exec", route_exec, BODY_OBJECT, 0, 0},
+    {"GET", "/v1/logs", route_logs, BODY_NONE, PARAMS_LOGS, API_LOGS_N_MAX},
+    {"GET", "/v1/events", route_events, BODY_NONE, PARAMS_EVENTS, API_EVENTS_N_MAX},
 };
 
 const struct route *routes(size_t *ret_n)

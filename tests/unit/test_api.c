@@ -115,6 +115,22 @@ int agent_forget(struct agent *a, const char *app, json_t **ret, struct err *e)
     return answer(a, ret, e, called(a, NULL, "forget %s", app));
 }
 
+int agent_drain(struct agent *a, const json_t *spec, json_t **ret, struct err *e)
+{
+    return answer(a, ret, e, called(a, spec, "drain"));
+}
+
+int agent_undrain(struct agent *a, json_t **ret, struct err *e)
+{
+    return answer(a, ret, e, called(a, NULL, "undrain"));
+}
+
+json_t *agent_instance(struct agent *a)
+{
+    (void)called(a, NULL, "instance");
+    return json_pack("{s:b}", "draining", 0);
+}
+
 static int attached(struct agent *a, const struct attach_ops *ops, void *userdata,
                     struct attach **ret, struct err *e, int r)
 {
@@ -459,6 +475,12 @@ static void every_route_asks_the_agent(void **state)
     } cases[] = {
         {"GET /v1/status", NULL, 200, "status", NULL},
         {"GET /v1/doctor", NULL, 200, "doctor", NULL},
+        {"GET /v1/instance", NULL, 200, "instance", NULL},
+        {"POST /v1/instance/drain", NULL, 200, "drain", "{}"},
+        {"POST /v1/instance/drain", "{}", 200, "drain", "{}"},
+        {"POST /v1/instance/drain", "{\"deadline_ms\":5}", 200, "drain", "{\"deadline_ms\":5}"},
+        {"POST /v1/instance/undrain", NULL, 200, "undrain", NULL},
+        {"POST /v1/instance/undrain", "{}", 200, "undrain", NULL},
         {"GET /v1/apps", NULL, 200, "apps", NULL},
         {"GET /v1/apps/shop", NULL, 200, "app shop", NULL},
         {"DELETE /v1/apps/shop", NULL, 200, "forget shop", NULL},
@@ -609,6 +631,8 @@ static void wrong_methods_name_the_right_ones(void **state)
         const char *line, *allow;
     } cases[] = {
         {"POST /v1/status", "Allow: GET, HEAD\r\n"},
+        {"POST /v1/instance", "Allow: GET, HEAD\r\n"},
+        {"GET /v1/instance/drain", "Allow: POST\r\n"},
         {"PUT /v1/apps/shop", "Allow: GET, HEAD, DELETE\r\n"},
         {"GET /v1/apps/shop/run", "Allow: POST\r\n"},
         {"OPTIONS /v1/apps/shop/formation", "Allow: PATCH\r\n"},
@@ -635,6 +659,9 @@ static void bodies_are_checked(void **state)
     refused(a, line, "{\"a\":1,\"a\":2}", 400, "invalid", "duplicate");
     refused(a, line, "{} {}", 400, "invalid", "line 1");
     refused(a, "POST /v1/apps/shop/stop", "{\"a\":1}", 400, "invalid", "takes no body");
+    refused(a, "POST /v1/instance/drain", "[]", 400, "invalid", "not a JSON object");
+    refused(a, "POST /v1/instance/drain", "x", 400, "invalid", "line 1");
+    refused(a, "POST /v1/instance/undrain", "{\"a\":1}", 400, "invalid", "takes no body");
     refused(a, "GET /v1/status", "x", 400, "invalid", "line 1");
     refused(a, "POST /v1/apps/shop/run", "{\"attach\":1}", 400, "invalid", "attach");
     struct str deep = {0}, many = {0};

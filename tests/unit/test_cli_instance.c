@@ -652,6 +652,15 @@ static void links_in_words(void **state)
                 "link backoff with no controller yet, next try in 0s: x\n");
     expect_line(link_line, "{\"state\":\"registered\",\"alive\":false}",
                 "link dynod-link is gone and being started again\n");
+    expect_line(link_line,
+                "{\"state\":\"connecting\",\"alive\":false,\"error\":\"no \\u001b such program\","
+                "\"fault\":\"platform\"}",
+                "link dynod-link is gone and being started again: no \\x1b such program "
+                "(platform's fault)\n");
+    expect_line(link_line,
+                "{\"state\":\"conflict\",\"url\":\"https://a\",\"agent\":\"i-1\","
+                "\"conflict\":\"db-2\"}",
+                "link conflict with https://a as i-1; refuses commands of the store db-2\n");
     expect_line(link_words, "{\"state\":\"off\",\"agent\":\"i-1\"}", "no controller");
     expect_line(link_errors, "{\"counts\":{}}", "");
     expect_line(link_errors, "{\"counts\":{\"a\\u001b\":1,\"b\":\"2\"}}", "a\\x1b 1");
