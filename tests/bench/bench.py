@@ -14,11 +14,18 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+
+sys.path.insert(0, f"{os.path.dirname(os.path.abspath(__file__))}/../controller")
+from controller import Controller  # noqa: E402
+from fleet import Fleet  # noqa: E402
+from http_server import Server  # noqa: E402
+
 
 def say(name, value, unit="ms", note=""):
     print(f"{name:<58} {value:>9.3f} {unit:<4} {note}", flush=True)
@@ -27,7 +34,7 @@ def say(name, value, unit="ms", note=""):
 class Agent:
     """One private dynod with directories of its own."""
 
-    def __init__(self, build, log):
+    def __init__(self, build, log, options=()):
         self.dir = tempfile.mkdtemp(prefix="dynod-bench-")
         self.run = tempfile.mkdtemp(prefix="dynod-bench-", dir="/dev/shm")  # tmpfs, as /run is
         for path in (self.dir, self.run):
@@ -36,6 +43,8 @@ class Agent:
         self.argv = [build + "/bin/dynod", "-c", "/dev/null", "-o", f"agent.runtime_dir={self.run}",
                      "-o", f"agent.state_dir={self.dir}/state", "-o", "agent.log_level=warning",
                      "-o", "dyno.restart_reset=10ms"]
+        for option in options:
+            self.argv += ["-o", option]
         self.log = log
         self.launch()
         deadline = time.time() + 10
@@ -292,6 +301,90 @@ def bench_adopt(agent, count, rounds=5):
     agent.wait("adopt", 0, "up", 120)
 
 
+class Platform:
+    """tests/controller over TLS, in this process; its scheduler knows of no app."""
+
+    AGENT = "bench"
+
+    def __init__(self):
+        self.dir = tempfile.mkdtemp(prefix="dynod-bench-", dir="/dev/shm")  # its disk is not what is measured
+        here = os.path.dirname(os.path.abspath(__file__))
+        subprocess.run([here + "/../controller/mkca", self.dir], check=True, capture_output=True)
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(self.dir + "/server.pem", self.dir + "/server.key")
+        self.fleet = Fleet(self.dir + "/store.db", heartbeat_ms=10000)
+        self.server = Server(("127.0.0.1", 0), Controller(self.fleet).agent_routes(), tls)
+        self.server.start()
+        self.options = [f"link.controllers={self.server.url}", f"link.ca_file={self.dir}/ca.pem",
+                        f"link.agent_id={self.AGENT}"]
+
+    def registered(self):
+        with self.fleet.lock:
+            return self.AGENT in self.fleet.agents
+
+    def run(self, argv):
+        """When it was sent, in ns, and the one-off's name."""
+        began = time.monotonic_ns()
+        command = self.fleet.command(self.AGENT, {"op": "run", "app": "bench", "argv": argv})
+        result = self.fleet.wait_result(self.AGENT, command, 10)
+        if not result or result["status"] != "done":
+            sys.exit(f"bench: run over the link: {result}")
+        return began, result["answer"]["dyno"]
+
+
+def scheduled_ms(pids):
+    """CPU time so far, to the nanosecond."""
+    total = 0
+    for pid in pids:
+        with open(f"/proc/{pid}/schedstat") as f:
+            total += int(f.read().split()[0])
+    return total / 1e6
+
+
+def link_pid(agent):
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        if parent(pid) == agent.proc.pid and open(f"/proc/{pid}/comm").read() == "dynod-link\n":
+            return int(pid)
+    sys.exit("bench: no dynod-link runs")
+
+
+def bench_link(build, log, starts=100, idle_sec=60):
+    """A command of the controller over the open long-poll; and what the link costs when nothing happens."""
+    platform = Platform()
+    agent = Agent(build, log, platform.options)
+    try:
+        prepare(agent, build)
+        deadline = time.monotonic() + 10
+        while not platform.registered():
+            if time.monotonic() > deadline:
+                sys.exit("bench: the agent did not register")
+            time.sleep(0.01)
+        sent = []
+        for _ in range(starts):
+            began, _ = platform.run(["/app/hello-byte", "stamp"])
+            sent.append(began)
+            time.sleep(0.1)  # it is over and gone
+        time.sleep(0.5)
+        begun = sorted(ns for what, ns in log_stamps(agent, "bench") if what == "S")[-len(sent):]
+        took = [(b - a) / 1e6 for a, b in zip(sent, begun)]
+        if len(begun) != len(sent) or min(took) < 0:
+            sys.exit("bench: not every run over the link left its stamp")
+        say(f"controller's command -> first instruction, long-poll, TLS ({starts})", statistics.median(took),
+            note=f"90th percentile {sorted(took)[starts * 9 // 10]:.2f} (target 10)")
+        pids = [agent.proc.pid, link_pid(agent)]
+        time.sleep(2)
+        before, wakes = scheduled_ms(pids), [voluntary(p) for p in pids]
+        time.sleep(idle_sec)
+        used = scheduled_ms(pids) - before
+        say(f"idle, heartbeat every 10 s: CPU of dynod and dynod-link in {idle_sec} s", used,
+            note=f"{used / idle_sec / 10:.3f} % of a core (target 0.1); "
+                 f"wake-ups {', '.join(str(voluntary(p) - w) for p, w in zip(pids, wakes))}")
+        say("memory: dynod-link", rollup(pids[1], "Pss:") / 1024, "MB", "PSS")
+    finally:
+        agent.stop()
+        shutil.rmtree(platform.dir, ignore_errors=True)
+
+
 def voluntary(pid):
     with open(f"/proc/{pid}/status") as f:
         return int(re.search(r"voluntary_ctxt_switches:\s+(\d+)", f.read()).group(1))
@@ -328,6 +421,7 @@ def main():
             bench_crash(agent, build, 200)
             bench_adopt(agent, args.dynos)
             clean = bench_many(agent, 100) & bench_many(agent, args.dynos)
+            bench_link(build, log)
         finally:
             for app in ("bench", "crash", "adopt", "many"):
                 try:
