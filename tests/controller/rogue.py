@@ -6,6 +6,7 @@ Options as controller.py's. On the people's port besides:
   POST /rogue/fault    {"kind": K, "calls": ["commands", ..]?, ...}   from now on, until {"kind": null}
   POST /rogue/deliver  {"agent": A, "commands": [..]}   the next long-poll's answer, to the letter
   POST /rogue/times    {"heartbeat_ms"?, "ttl_ms"?, "poll_ms"?}   what sessions get from now on
+  POST /rogue/forget-dynos  {"agent": A}   as if it had been told of none
   GET  /rogue          {"calls": {"register": N, ..}, "bytes": N}   how often was called, what was poured out
 
 Kinds, with their members: FAULTS below.
@@ -140,7 +141,7 @@ class Rogue(controller.Controller):
     def people_routes(self):
         return super().people_routes() + [
             ("POST", "/rogue/fault", self.set_fault), ("POST", "/rogue/deliver", self.deliver),
-            ("POST", "/rogue/times", self.set_times),
+            ("POST", "/rogue/times", self.set_times), ("POST", "/rogue/forget-dynos", self.forget_dynos),
             ("GET", "/rogue", lambda http, body: {"calls": self.calls, **self.state})]
 
     def set_fault(self, http, body):
@@ -157,6 +158,11 @@ class Rogue(controller.Controller):
         with self.fleet.lock:
             self.fleet.deliveries[body["agent"]] = body["commands"]
             self.fleet.changed()
+            return {}
+
+    def forget_dynos(self, http, body):
+        with self.fleet.lock:
+            self.fleet.agents[body["agent"]].dynos.clear()
             return {}
 
     def set_times(self, http, body):

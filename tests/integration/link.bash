@@ -1,0 +1,141 @@
+# link.bash - an agent that a controller drives, for the stories of the link: loaded after helpers.bash.
+#
+# Controllers are tests/controller/rogue.py (the example with a switch to go wrong), each with a name
+# (default "one"), a directory $CTL/NAME and ports of its own, over TLS.
+# shellcheck shell=bash disable=SC2034,SC2154
+
+PYTHON=/usr/bin/python3
+CONTROLLER=$ROOT/tests/controller
+CTL=$STORY/controller
+ID=it-agent
+
+# --- controllers ----------------------------------------------------------------------------------------
+
+# The authority, the tokens; what agent_link_start needs before any controller runs.
+controllers_begin() {
+    local name
+    mkdir -p "$CTL"
+    "$CONTROLLER/mkca" "$CTL/ca" >/dev/null 2>&1 || return 1
+    "$CONTROLLER/mkca" "$CTL/stranger" >/dev/null 2>&1 || return 1
+    echo token-one >"$CTL/token"
+    cp "$CTL/token" "$CTL/agent-token"
+    for name; do
+        mkdir -p "$CTL/$name"
+        free_port >"$CTL/$name/agents"
+        free_port >"$CTL/$name/people"
+    done
+}
+url_of() { echo "https://localhost:$(cat "$CTL/${1:-one}/agents")"; }
+
+# controller_start [NAME] [OPTION]...: without --store, its own; options are kept for controller_again.
+controller_start() {
+    local name=${1:-one} dir
+    dir=$CTL/$name
+    shift
+    printf '%s\n' --store "$dir/store.db" --agents "127.0.0.1:$(cat "$dir/agents")" \
+        --people "127.0.0.1:$(cat "$dir/people")" --cert "$CTL/ca/server.pem" --key "$CTL/ca/server.key" \
+        --token-file "$CTL/token" --heartbeat-ms 400 --ttl-ms 2000 --poll-ms 1000 \
+        --record "$CTL/record" --ready "$dir/ready" "$@" >"$dir/options"
+    controller_again "$name"
+}
+controller_again() {
+    local dir=$CTL/${1:-one} options
+    mapfile -t options <"$dir/options"
+    rm -f "$dir/ready"
+    setsid "$PYTHON" -B "$CONTROLLER/rogue.py" "${options[@]}" </dev/null >>"$dir/log" 2>&1 3>&- 4>&- &
+    echo $! >"$dir/pid"
+    wait_for test -s "$dir/ready" || { cat "$dir/log"; return 1; }
+}
+controller_kill() {
+    local pid
+    pid=$(cat "$CTL/${1:-one}/pid")
+    kill -"${2:-KILL}" "$pid"
+    wait_for gone "$pid"
+    rm -f "$CTL/${1:-one}/pid"
+}
+controllers_end() {
+    local pid
+    for pid in "$CTL"/*/pid; do
+        [ ! -e "$pid" ] || controller_kill "$(basename "$(dirname "$pid")")" TERM
+    done
+}
+
+# ask PATH / tell PATH [JSON]: the controller's people API; WHO names another than "one".
+ask() { curl -sS --max-time 20 "http://localhost:$(cat "$CTL/${WHO:-one}/people")$(prefixed "$1")"; }
+tell() {
+    local body=${2-}
+    curl -sS --max-time 20 -d "${body:-"{}"}" "http://localhost:$(cat "$CTL/${WHO:-one}/people")$(prefixed "$1")"
+}
+prefixed() { case $1 in /*) echo "$1" ;; *) echo "/v1/$1" ;; esac; }
+
+# asks PATH JQ WANTED: what JQ makes of the answer is WANTED.
+asks() { [ "$(ask "$1" | jq -c -r "$2")" = "$3" ]; }
+instance() { ask instances | jq -r ".[] | select(.agent == \"$ID\") | $1"; }
+instance_is() { [ "$(instance "$1")" = "$2" ]; }
+registered() { instance_is .state alive; }
+
+# ordered OP JSON: any command, with its result. done_by: the result's status.
+ordered() { tell "agents/$ID/commands" "$(jq -nc --arg op "$1" --argjson more "${2:-"{}"}" '{op: $op} + $more')"; }
+result_of() { jq -r '.result | .status + " " + (.error.code // "-")' <<<"$1"; }
+ordered_is() { # WANTED OP JSON
+    local answer
+    answer=$(ordered "$2" "${3:-"{}"}")
+    same "$(result_of "$answer")" "$1" || { echo "$answer"; return 1; }
+}
+# deliver COMMAND...: the next long-poll's answer, to the letter.
+deliver() { tell /rogue/deliver "$(printf '%s\n' "$@" | jq -sc --arg a "$ID" '{agent: $a, commands: .}')"; }
+
+# released APP FORMATION [MORE]: a release of $STORY/link.tgz; waits until every dyno of it is up.
+released() {
+    tell "apps/$1/release" "$(jq -nc --arg s "file://$STORY/link.tgz" --argjson f "$2" --argjson more "${3:-"{}"}" \
+        '{slug: $s, formation: $f} + $more')" >/dev/null
+    wait_for all_up "$1"
+}
+# Every dyno that the controller wants of APP is up, and it knows.
+all_up() { asks dynos "[.[] | select(.app == \"$1\" and .role == \"home\")] | length > 0 and all(.up)" true; }
+# What the controller takes for up: "web.1 web.3".
+up_there() { ask "dynos" | jq -r --arg a "$1" '[.[] | select(.app == $a and .up) | .dyno] | join(" ")'; }
+up_there_is() { [ "$(up_there "$1")" = "$2" ]; }
+stopped() { [ -z "$(ask dynos | jq -r --arg a "$1" '.[] | select(.app == $a)')" ]; }
+stop_all() {
+    tell "apps/$1/stop" >/dev/null
+    wait_for none_runs "$1"
+}
+none_runs() {
+    [ "$(dyno ps --json | jq --arg a "$1" '[.[] | select(.app == $a and (.state | IN("provisioning", "starting", "up", "stopping")))] | length')" = 0 ]
+}
+
+# --- the agent's side -----------------------------------------------------------------------------------
+
+slug_for_link() {
+    mkdir "$STORY/link-app"
+    cp "$ROOT/docs/examples/hello/web.pl" "$STORY/link-app/"
+    printf '%s\n' 'web: exec perl web.pl' 'worker: exec sleep 3600' 'clock: exec sleep 3600' 'quick: sleep 0.3; exit 7' \
+        'stubborn: trap "" TERM; echo ready; while :; do sleep 0.2; done' >"$STORY/link-app/Procfile"
+    slug_from "$STORY/link-app" "$STORY/link.tgz"
+}
+
+# agent_link_start CONTROLLERS [-o SECTION.KEY=VALUE]...
+agent_link_start() {
+    local urls=$1
+    shift
+    agent_start -o "link.controllers=$urls" -o "link.ca_file=$CTL/ca/ca.pem" -o "link.token_file=$CTL/agent-token" \
+        -o "link.agent_id=$ID" -o link.labels=zone=here -o link.metadata=off -o dyno.route_drain=500ms \
+        -o dyno.stop_grace=3s -o dyno.restart_delay=300ms -o dyno.restart_delay_max=1s "$@"
+}
+# link FIELD: of the link's status, as the agent's API has it.
+status() { curl -sS --max-time 10 --unix-socket "$AGENT/run/api.sock" http://dynod/v1/status; }
+link() { status | jq -r ".link | $1"; }
+link_is() { [ "$(link "$1")" = "$2" ]; }
+counted() { [ "$(link ".counts[\"$1\"] // 0")" -gt "${2:-0}" ]; }
+link_pid() { helper_pid dynod-link; }
+link_again() { [ -n "$(link_pid)" ] && [ "$(link_pid)" != "$1" ]; }
+
+pids() { dyno ps --json "$@" | jq -c '[.[] | select(.pid) | [.app, .dyno, .pid]] | sort'; }
+
+# The ids of all exits: as the agent's own history has them, and as the controller does.
+exits_here() {
+    dyno events --json | jq -rs '[.[] | if type == "array" then .[] else . end | select(.kind == "exit") | .run] | sort | .[]'
+}
+exits_there() { ask exits | jq -r '[.[].id] | sort | .[]'; }
+exits_agree() { [ "$(exits_here)" = "$(exits_there)" ]; }

@@ -1,0 +1,441 @@
+#!/usr/bin/env bats
+# link.bats - an agent that a controller drives, over TLS: every command, every way for either side to
+# vanish, and that exits are told once each whatever dies.
+
+load helpers
+load link
+
+setup_file() {
+    story_begin
+    controllers_begin one two
+    slug_for_link
+    controller_start one
+    agent_link_start "$(url_of one) $(url_of two)" -o dyno.dynos_max=40
+    wait_for registered
+}
+teardown() {
+    # Whatever a failed test left: back to one controller, the right token, no app.
+    cp "$CTL/token" "$CTL/agent-token"
+    [ -e "$CTL/two/pid" ] && controller_kill two
+    [ -e "$CTL/one/pid" ] || controller_again one
+    local app
+    for app in $(dyno ps --json | jq -r '.[].app' | sort -u); do
+        tell "apps/$app/stop" >/dev/null
+        dyno stop "$app" >/dev/null
+    done
+    wait_for all_ended
+}
+teardown_file() {
+    story_end
+    local rc=$?
+    controllers_end || rc=1
+    return $rc
+}
+
+# --- commands -------------------------------------------------------------------------------------------
+
+@test "it registers: who it is, what it can hold; ps, status and doctor show the link" {
+    instance_is .labels.zone here
+    [ "$(instance .capacity.dynos)" -le 40 ]
+    [ "$(instance .capacity.memory)" -gt 0 ]
+    instance_is .address 127.0.0.1
+    instance_is .epoch "$(instance .epoch)"
+    link_is .state registered
+    link_is .agent "$ID"
+    link_is .alive true
+    has "$(dyno ps 2>&1)" registered
+    has "$(dyno doctor 2>&1)" "$(url_of one)"
+}
+
+@test "start: the dynos run, with what the controller says of the release; the route answers" {
+    released shop '{"web": 2, "worker": 1}' '{"env": {"A": "b c"}, "meta": {"app_id": "id-1", "app_name": "Shop",
+        "created_at": "2026-11-21T12:00:00Z", "slug_commit": "abc", "slug_description": "Deploy abc"}}'
+    same "$(up_there shop)" "web.1 web.2 worker.1"
+    local route pid env
+    route=$(ask routes | jq -r '.[] | select(.dyno == "web.2") | "\(.address):\(.port)"')
+    curl -sS --max-time 10 "http://$route/" | grep -q 'Hello from web.2'
+    pid=$(of shop/worker.1 .pid)
+    env=$(tr '\0' '\n' <"/proc/$(pgrep -P "$pid" | head -1)/environ" | sort)
+    grep -qx 'A=b c' <<<"$env"
+    grep -qx HEROKU_APP_ID=id-1 <<<"$env"
+    grep -qx HEROKU_APP_NAME=Shop <<<"$env"
+    grep -qx HEROKU_RELEASE_VERSION=v1 <<<"$env"
+    grep -qx HEROKU_RELEASE_CREATED_AT=2026-11-21T12:00:00Z <<<"$env"
+    grep -qx HEROKU_SLUG_COMMIT=abc <<<"$env"
+    grep -qx 'HEROKU_SLUG_DESCRIPTION=Deploy abc' <<<"$env"
+    grep -qx "HEROKU_DYNO_ID=$(ask dynos | jq -r '.[] | select(.dyno == "worker.1") | .run')" <<<"$env"
+}
+
+@test "a new version replaces the app's dynos, the old ones' exits are told" {
+    released shop '{"web": 2}'
+    local before
+    before=$(pids shop)
+    released shop '{}'
+    both_new() { asks dynos '[.[] | select(.app == "shop") | .release] | unique | length == 1' true && [ "$(pids shop)" != "$before" ] && all_up shop; }
+    wait_for both_new
+    wait_for exits_agree
+}
+
+@test "scale takes numbers and lists, up and down; restart; stop" {
+    released shop '{"web": 1}'
+    local one two
+    one=$(of shop/web.1 .pid)
+    ordered_is "done -" scale '{"app": "shop", "formation": {"web": [1, 4], "worker": 2}}'
+    wait_for up_there_is shop "web.1 web.4 worker.1 worker.2"
+    is shop/web.1 .pid "$one"
+    two=$(of shop/worker.2 .pid)
+    ordered_is "done -" restart '{"app": "shop", "dynos": ["web.1"]}'
+    wait_for replaced shop/web.1 "$one"
+    is shop/worker.2 .pid "$two"
+    ordered_is "done -" scale '{"app": "shop", "formation": {"web": [4], "worker": [2]}}'
+    wait_for up_there_is shop "web.4 worker.2"
+    is shop/worker.2 .pid "$two"
+    ordered_is "done -" stop '{"app": "shop", "dynos": ["worker.2"]}'
+    wait_for up_there_is shop web.4
+    ordered_is "done -" stop '{"app": "shop", "forget": true}'
+    wait_for none_runs shop
+    ordered_is "refused unknown-app" restart '{"app": "shop"}'
+}
+
+@test "run: a one-off has a name, its exit is told; prefetch: the slug is there" {
+    released shop '{"worker": 1}'
+    local answer name
+    answer=$(tell apps/shop/run '{"command": "exit 5"}')
+    same "$(result_of "$answer")" "done -"
+    name=$(jq -r .result.answer.dyno <<<"$answer")
+    run_told() { asks exits "[.[] | select(.dyno == \"$name\")] | map(.status, .fault) | join(\" \")" "5 app"; }
+    wait_for run_told
+    answer=$(tell apps/shop/run '{"argv": ["sh", "-c", "exit 6"], "num": 4123}')
+    same "$(jq -r .result.answer.dyno <<<"$answer")" run.4123
+    cp "$STORY/link.tgz" "$STORY/other.tgz" && printf x >>"$STORY/other.tgz"
+    ordered_is "done -" prefetch "{\"slug\": \"file://$STORY/link.tgz\", \"digest\": \"$(digest_of "$STORY/link.tgz")\"}"
+}
+
+@test "commands that cannot be carried out are refused, with a code, and the others go on" {
+    released shop '{"worker": 1}'
+    local before
+    before=$(pids)
+    ordered_is "refused unknown-op" dance
+    ordered_is "refused unknown-app" scale '{"app": "nobody", "formation": {"web": 1}}'
+    ordered_is "refused unknown-app" start '{"app": "nobody", "dynos": ["web.1"]}'
+    ordered_is "refused bad-command" scale '{"app": "shop", "formation": {"worker": -1}}'
+    ordered_is "refused bad-command" scale '{"app": "shop", "formation": {"worker": "1"}}'
+    ordered_is "refused bad-command" scale '{"app": "shop"}'
+    ordered_is "refused bad-command" scale '{"app": "shop", "formation": {"worker": 1}, "more": 1}'
+    ordered_is "refused bad-command" scale '{"app": "shop", "formation": {"worker": [1, 1]}}'
+    ordered_is "refused bad-command" start '{"app": "../shop", "dynos": ["worker.1"]}'
+    ordered_is "refused bad-command" start '{"app": "shop", "dynos": ["worker"]}'
+    ordered_is "refused bad-command" start '{"app": "shop", "dynos": ["worker.2"], "release": {"slug": 1}}'
+    ordered_is "refused bad-command" run '{"app": "shop"}'
+    ordered_is "refused bad-command" drain '{"deadline_ms": -1}'
+    ordered_is "refused bad-command" sync '{"apps": {}}'
+    ordered_is "refused capacity" start "$(jq -nc '{app: "shop", dynos: [range(2; 50) | "worker.\(.)"]}')"
+    same "$(pids)" "$before"
+    ordered_is "done -" scale '{"app": "shop", "formation": {"worker": 2}}'
+    wait_for up shop/worker.2
+}
+
+@test "replayed, reordered, stale and duplicate commands do nothing, and are answered so" {
+    released shop '{"worker": 1}'
+    ordered_is "done -" scale '{"app": "shop", "formation": {"worker": 2}}'
+    wait_for up shop/worker.2
+    local last id g before
+    last=$(ask "agents/$ID/commands" | jq -c '.[-1] | del(.result)')
+    id=$(jq -r .id <<<"$last")
+    g=$(jq .generation <<<"$last")
+    before=$(pids)
+    # The same again; its id under a higher number; old numbers in any order; a new one between them.
+    local rest='"op": "stop", "app": "shop"'
+    deliver "$last" "{\"id\": \"$id\", \"generation\": $((g + 1)), $rest}" \
+        "{\"id\": \"old-1\", \"generation\": $((g - 1)), $rest}" "{\"id\": \"old-2\", \"generation\": 1, $rest}" \
+        "{\"id\": \"new-1\", \"generation\": $((g + 5)), \"op\": \"scale\", \"app\": \"shop\", \"formation\": {\"worker\": 3}}" \
+        "{\"id\": \"late-1\", \"generation\": $((g + 3)), $rest}"
+    wait_for up shop/worker.3
+    results() { jq -c 'select(.schema == "Report") | .body.results[]?' "$CTL/record"; }
+    status_of() { results | jq -r --arg id "$1" --argjson g "$2" 'select(.id == $id and .generation == $g) | .status' | tail -1; }
+    late_told() { [ "$(status_of late-1 $((g + 3)))" = stale ]; }
+    wait_for late_told
+    same "$(status_of "$id" "$g")" duplicate
+    same "$(status_of "$id" $((g + 1)))" duplicate
+    same "$(status_of old-1 $((g - 1)))" stale
+    same "$(status_of old-2 1)" stale
+    same "$(status_of new-1 $((g + 5)))" done
+    # Nothing was stopped, or started twice.
+    same "$(pids | jq -c '[.[] | select(.[1] != "worker.3")]')" "$before"
+    same "$(count shop worker)" 3
+    # The controller's own numbering goes on above: it is behind, and hears so.
+    dyno stop shop >/dev/null
+    controller_kill one
+    controller_again one
+    wait_for registered
+    ordered_is "done -" stop '{"app": "shop"}'
+}
+
+@test "a sync is all that should run: of what controllers started, not of what hands did" {
+    released shop '{"worker": 2}'
+    dyno start byhand --slug "file://$STORY/link.tgz" -m worker=1
+    wait_up byhand/worker.1
+    local before
+    before=$(of byhand/worker.1 .pid)
+    same "$(result_of "$(tell "agents/$ID/sync")")" "done -"
+    all_up shop
+    ordered_is "done -" sync "{\"apps\": [{\"app\": \"fresh\", \"release\": {\"version\": 7, \"slug\": \"file://$STORY/link.tgz\"},
+        \"formation\": {\"worker\": [2, 5]}}]}"
+    wait_for none_runs shop
+    wait_up fresh/worker.2 fresh/worker.5
+    is fresh/worker.2 .release 7
+    ordered_is "done -" sync '{"apps": []}'
+    wait_for none_runs fresh
+    is byhand/worker.1 .pid "$before"
+}
+
+# --- routes ---------------------------------------------------------------------------------------------
+
+@test "a dyno leaves the route before it gets SIGTERM" {
+    released shop '{"web": 1}'
+    local port pid
+    port=$(port_of shop/web.1)
+    pid=$(of shop/web.1 .pid)
+    ask routes | jq -e --argjson p "$port" 'any(.port == $p)' >/dev/null
+    # A longer pause than the others', so that the order can be seen.
+    agent_kill TERM
+    echo -o >>"$AGENT/options"
+    echo dyno.route_drain=4s >>"$AGENT/options"
+    agent_again
+    wait_for all_up shop
+    is shop/web.1 .pid "$pid"
+    tell apps/shop/stop >/dev/null
+    unrouted() { asks routes length 0; }
+    wait_for unrouted
+    ! logged shop/web.1 "Stopping all processes with SIGTERM"
+    curl -sS --max-time 5 "http://127.0.0.1:$port/" | grep -q 'Hello from web.1' # what was on its way is served
+    wait_logged shop/web.1 "Stopping all processes with SIGTERM"
+    wait_for none_runs shop
+    echo -o >>"$AGENT/options"
+    echo dyno.route_drain=500ms >>"$AGENT/options"
+    agent_kill TERM
+    agent_again
+}
+
+# --- dying ----------------------------------------------------------------------------------------------
+
+@test "kill -9 of dynod, dynod-link and the controller under churn: every exit is told, each as one" {
+    released churn '{"quick": 3, "worker": 2}'
+    local before link i
+    before=$(pids churn | jq -c '[.[] | select(.[1] | startswith("worker"))]')
+    for i in 1 2 3 4; do
+        sleep 0.7
+        link=$(link_pid)
+        kill -KILL "$link"
+        wait_for link_again "$link"
+        sleep 0.7
+        controller_kill one
+        sleep 0.4
+        controller_again one
+        sleep 0.4
+        agent_kill KILL
+        agent_again
+    done
+    same "$(pids churn | jq -c '[.[] | select(.[1] | startswith("worker"))]')" "$before"
+    wait_for registered
+    stop_all churn
+    wait_for exits_agree
+    [ "$(exits_here | wc -l)" -ge 10 ]
+    same "$(exits_there | uniq -d)" ""
+    same "$(ask exits | jq '[.[] | select(.differs)] | length')" 0
+    same "$(ask exits | jq -c '[.[] | select(.app == "churn" and (.dyno | startswith("quick"))) | select(.cause != "stopped") | [.fault, .status]] | unique')" '[["app",7]]'
+}
+
+@test "a controller that is away: dynos run on, crashes are restarted, the exits arrive later" {
+    released shop '{"web": 1, "worker": 1, "quick": 1}'
+    local before n
+    before=$(pids shop | jq -c '[.[] | select(.[1] != "quick.1")]')
+    controller_kill one
+    n=$(exits_here | wc -l)
+    shown() { link_is .state backoff && counted connect; }
+    wait_for shown
+    has "$(dyno ps 2>&1)" backoff
+    more() { [ "$(exits_here | wc -l)" -ge $((n + 3)) ]; }
+    wait_for more
+    [ "$(link .exits_waiting)" -ge 3 ]
+    same "$(pids shop | jq -c '[.[] | select(.[1] != "quick.1")]')" "$before"
+    # Not even a new agent stops anything.
+    agent_kill KILL
+    agent_again
+    same "$(pids shop | jq -c '[.[] | select(.[1] != "quick.1")]')" "$before"
+    controller_again one
+    wait_for registered
+    stop_all shop
+    wait_for exits_agree
+    waiting_none() { link_is .exits_waiting 0; }
+    wait_for waiting_none
+}
+
+@test "failover: the second URL, a second controller on the same store" {
+    released shop '{"worker": 1}'
+    local pid
+    pid=$(of shop/worker.1 .pid)
+    controller_kill one
+    controller_start two --store "$CTL/one/store.db"
+    at_two() { WHO=two registered && link_is .url "$(url_of two)"; }
+    wait_for at_two
+    WHO=two ordered_is "done -" scale '{"app": "shop", "formation": {"worker": 2}}'
+    wait_up shop/worker.2
+    is shop/worker.1 .pid "$pid"
+    controller_kill two
+    controller_again one
+    wait_for registered
+}
+
+# --- who is who -----------------------------------------------------------------------------------------
+
+@test "a token that is changed on both sides; a wrong one is the operator's fault, and shown" {
+    released shop '{"worker": 1}'
+    local before
+    before=$(pids)
+    echo token-two >"$CTL/token"
+    denied() { counted denied && link_is .fault operator; }
+    wait_for denied
+    says_401() { [[ $(dyno ps 2>&1) == *401*operator* ]]; } # in turn with the second URL, where nobody is
+    wait_for says_401
+    has "$(dyno doctor 2>&1)" denied
+    cp "$CTL/token" "$CTL/agent-token"
+    wait_for link_is .state registered
+    same "$(pids)" "$before"
+    ordered_is "done -" restart '{"app": "shop"}'
+}
+
+@test "a certificate of another authority is refused: nothing is sent to it, the dynos run on" {
+    released shop '{"worker": 1}'
+    local before
+    before=$(pids)
+    controller_kill one
+    controller_start two --store "$CTL/two/stranger.db" --cert "$CTL/stranger/server.pem" --key "$CTL/stranger/server.key"
+    refused() { counted tls; }
+    wait_for refused
+    [ "$(WHO=two ask /rogue | jq '.calls | length')" = 0 ]
+    has "$(dyno doctor 2>&1)" tls
+    same "$(pids)" "$before"
+}
+
+@test "client certificates are enough" {
+    released shop '{"worker": 1}'
+    controller_kill one
+    cp "$CTL/one/options" "$CTL/one/options.token"
+    sed -i -e "s,^--token-file$,--client-ca," -e "s,^$CTL/token$,$CTL/ca/ca.pem," "$CTL/one/options"
+    controller_again one
+    refused() { counted tls || counted denied || counted broken; }
+    wait_for refused
+    agent_kill TERM
+    printf '%s\n' -o "link.cert_file=$CTL/ca/client.pem" -o "link.key_file=$CTL/ca/client.key" -o link.token_file= >>"$AGENT/options"
+    agent_again
+    wait_for registered
+    ordered_is "done -" restart '{"app": "shop"}'
+    agent_kill TERM
+    printf '%s\n' -o link.cert_file= -o link.key_file= -o "link.token_file=$CTL/agent-token" >>"$AGENT/options"
+    controller_kill one
+    mv "$CTL/one/options.token" "$CTL/one/options"
+    agent_again
+    controller_again one
+    wait_for registered
+}
+
+@test "an empty list from a controller with a new store stops nothing; taking over does" {
+    released shop '{"worker": 2}'
+    local before old
+    before=$(pids)
+    old=$(link .store)
+    controller_kill one
+    controller_start two
+    conflict() { WHO=two instance_is .state conflict && link_is .state conflict; }
+    wait_for conflict
+    WHO=two ordered_is "refused wrong-store" sync '{"apps": []}'
+    WHO=two ordered_is "refused wrong-store" stop '{"app": "shop"}'
+    WHO=two ordered_is "refused wrong-store" sync '{"apps": [], "replaces": "somebody-else"}'
+    same "$(pids)" "$before"
+    link_is .store "$old"
+    has "$(dyno ps 2>&1)" conflict
+    local answer
+    answer=$(WHO=two tell "agents/$ID/takeover")
+    same "$(result_of "$answer")" "done -"
+    wait_for none_runs shop
+    link_is .store "$(WHO=two ask overview | jq -r .store)"
+    # And back: now the first is the stranger.
+    controller_kill two
+    controller_again one
+    conflict_here() { instance_is .state conflict; }
+    wait_for conflict_here
+    same "$(result_of "$(tell "agents/$ID/takeover")")" "done -"
+    wait_for registered
+}
+
+# --- alone, and emptied -----------------------------------------------------------------------------------
+
+@test "stop_after: without any contact those types stop, only those, and start again at the next" {
+    released shop '{"worker": 1, "clock": 1}' '{"stop_after": {"clock": 4}}'
+    local before
+    before=$(of shop/worker.1 .pid)
+    controller_kill one
+    sleep 2
+    is shop/clock.1 .state up
+    clock_gone() { ! is shop/clock.1 .state up; }
+    wait_for clock_gone
+    is shop/worker.1 .pid "$before"
+    controller_again one
+    wait_up shop/clock.1
+    is shop/worker.1 .pid "$before"
+}
+
+@test "a draining instance refuses starts, keeps its dynos for the controller to stop, and is told of" {
+    released shop '{"worker": 2}'
+    local before
+    before=$(pids)
+    ordered_is "done -" drain '{"deadline_ms": 60000}'
+    draining() { instance_is .state draining; }
+    wait_for draining
+    instance_is .instance.reason controller
+    same "$(status | jq .instance.draining)" true
+    ordered_is "refused draining" start '{"app": "shop", "dynos": ["worker.3"]}'
+    ordered_is "refused draining" run '{"app": "shop", "command": "true"}'
+    same "$(pids)" "$before"
+    # It stays so over the death of the agent.
+    agent_kill KILL
+    agent_again
+    same "$(status | jq .instance.draining)" true
+    same "$(pids)" "$before"
+    ordered_is "done -" stop '{"app": "shop", "dynos": ["worker.2"]}'
+    wait_for counts shop worker 1
+    ordered_is "done -" undrain
+    wait_for instance_is .state alive
+    ordered_is "done -" start '{"app": "shop", "dynos": ["worker.3"]}'
+    wait_up shop/worker.3
+}
+
+@test "dyno drain by hand: the controller hears it, what is left is stopped before the deadline" {
+    released shop '{"worker": 2}'
+    dyno drain --deadline 10s --no-wait
+    draining() { instance_is .state draining && instance_is .instance.reason operator; }
+    wait_for draining
+    local begin=$SECONDS
+    wait_for none_runs shop
+    [ $((SECONDS - begin)) -le 11 ] || fail "it took $((SECONDS - begin)) s"
+    dyno undrain
+    wait_for instance_is .state alive
+    wait_for all_up shop # wanted they still are
+}
+
+# --- the contract -----------------------------------------------------------------------------------------
+
+@test "everything that the agent has sent is as the schema says" {
+    "$PYTHON" -B "$CONTROLLER/check_docs.py" --record "$CTL/record"
+}
+
+@test "a wrong hash is noticed by the next heartbeat, and a snapshot puts it right" {
+    released shop '{"worker": 1}'
+    local n
+    snapshots() { jq -s '[.[] | select(.schema == "Report" and .body.snapshot)] | length' "$CTL/record"; }
+    n=$(snapshots)
+    tell /rogue/forget-dynos "{\"agent\": \"$ID\"}" >/dev/null
+    back() { [ "$(snapshots)" -gt "$n" ] && all_up shop; }
+    wait_for back
+}
