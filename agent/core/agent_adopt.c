@@ -83,15 +83,10 @@ static int adopt_one(struct agent *a, const struct run_trace *t, struct err *e)
     return r;
 }
 
-/* An agent may die after it has reported an end and before it has written so into the trace. */
-static void complete_trace(struct agent *a, struct run_trace *t)
+static void complete_trace(struct agent *a, struct run_trace *t, const json_t *event)
 {
-    const json_t *event = events_find(a->events, "exit", "run", t->id);
     const json_t *record = json_object_get(t->record, "record");
     struct err e = ERR_INIT;
-
-    if (t->recorded || !event)
-        return;
     json_t *end = json_pack(
         "{s:{s:s,s:s,s:s,s:I,s:O?},s:I,s:I}", "exit", "cause", json_str(event, "cause", ""),
         "fault", json_str(event, "fault", ""), "text", json_str(event, "text", ""), "status",
@@ -101,6 +96,23 @@ static void complete_trace(struct agent *a, struct run_trace *t)
     if (!end || run_trace_record(&a->env, t, end, &e) < 0)
         log_warn("%s: %s", t->id, end ? e.text : "no memory to complete its trace");
     json_decref(end);
+}
+
+/* An agent may die after it has reported an end and before it has written so into the trace. */
+static void complete_traces(struct agent *a, struct run_trace *traces, size_t n)
+{
+    scoped(json_freep) json_t *events = events_list(a->events, 0, EVENTS_KEPT);
+    json_t *event;
+    size_t i;
+
+    json_array_foreach (events, i, event) {
+        struct run_trace *t = !strcmp(json_str(event, "kind", ""), "exit")
+                                  ? run_trace_find(traces, n, json_str(event, "run", ""))
+                                  : NULL;
+
+        if (t && !t->recorded)
+            complete_trace(a, t, event);
+    }
 }
 
 /* D may be one of those that only seem not to be wanted (dyno.h), which the next agent must know
@@ -158,8 +170,7 @@ int agent_adopt_all(struct agent *a, struct err *e)
 
     if (r < 0)
         return r;
-    for (size_t i = 0; i < n; i++)
-        complete_trace(a, &traces[i]);
+    complete_traces(a, traces, n);
     run_sweep(&a->env, traces, n);
     for (size_t i = 0; i < n && r == 0; i++)
         if (!traces[i].recorded) {

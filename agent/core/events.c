@@ -60,7 +60,7 @@ static void load(struct events *ev, const char *name)
         if (json_parse(line, (size_t)(end - line), EVENT_LINE_MAX, &event, &ignored) < 0)
             continue;
         int64_t id = json_int(event, "id", 0);
-        if (id > 0 && (uint64_t)id >= ev->next_id)
+        if (id > 0 && (uint64_t)id >= ev->next_id && (uint64_t)id <= EVENTS_ID_MAX)
             keep(ev, (uint64_t)id, event);
         else
             json_decref(event);
@@ -196,16 +196,6 @@ json_t *events_list(const struct events *ev, uint64_t after_id, size_t max)
         if (ev->kept[id % EVENTS_KEPT])
             (void)json_array_append(list, ev->kept[id % EVENTS_KEPT]);
     return list;
-}
-
-const json_t *events_find(const struct events *ev, const char *kind, const char *key,
-                          const char *value)
-{
-    for (size_t i = 0; i < EVENTS_KEPT; i++)
-        if (ev->kept[i] && !strcmp(json_str(ev->kept[i], "kind", ""), kind) &&
-            !strcmp(json_str(ev->kept[i], key, ""), value))
-            return ev->kept[i];
-    return NULL;
 }
 
 int events_watch(struct events *ev, event_fn fn, void *userdata, struct event_watch **ret,

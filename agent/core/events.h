@@ -1,5 +1,10 @@
 /* events.h - what happened: numbered, kept in memory and in a bounded file that survives the agent,
- * sent to whoever watches. */
+ * sent to whoever watches.
+ *
+ * The file is one JSON object a line and has no version: a line is kept and handed on as it is,
+ * whatever kind it is of and whatever fields it has, as long as it has an "id" above the one before
+ * it. So an older agent shows what a newer one wrote. Order is that of the ids; "t" is what the
+ * machine's clock said, and that clock may have jumped. */
 #ifndef CORE_EVENTS_H
 #define CORE_EVENTS_H
 
@@ -10,6 +15,9 @@
 
 #define EVENTS_KEPT     1000
 #define EVENTS_FILE_MAX (2u << 20) /* bytes; then it becomes events.old */
+#define EVENTS_ID_MAX                                                                              \
+    (1ull << 52) /* that is believed of a line: a reader's double holds it, and                    \
+                  * ids never run out after it */
 
 struct events;
 
@@ -22,9 +30,6 @@ void events_freep(struct events **ev);
 void events_emit(struct events *ev, json_t *event);
 /* Those after AFTER_ID, at most MAX, the newest of them. */
 json_t *events_list(const struct events *ev, uint64_t after_id, size_t max);
-/* One of KIND that has the string VALUE at KEY; NULL: none that is still kept. Borrowed. */
-const json_t *events_find(const struct events *ev, const char *kind, const char *key,
-                          const char *value);
 
 struct event_watch;
 typedef void (*event_fn)(void *userdata, const json_t *event);

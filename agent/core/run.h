@@ -167,6 +167,8 @@ int run_traces(struct run_env *env, struct run_trace **ret, size_t *ret_n,
                void (*odd)(void *userdata, const struct run_odd *odd), void *userdata,
                struct err *e);
 void run_traces_free(struct run_trace *traces, size_t n);
+/* That of the run ID; NULL: none. */
+struct run_trace *run_trace_find(struct run_trace *traces, size_t n, const char *id);
 
 /* Takes over what TRACE (not a clean one) left: connects to its dyno-init, or finds out how it
  * ended. The outcome comes through OPS as for a start (`started` when its command runs, `ended`,
@@ -187,6 +189,6 @@ void run_trace_remove(struct run_env *env, const char *id);
 
 /* Kills and removes the cgroups and scratch directories that no trace names: what a death between
  * two instructions left. KEEP: sorted ids. */
-void run_sweep(struct run_env *env, const struct run_trace *traces, size_t n);
+void run_sweep(struct run_env *env, struct run_trace *traces, size_t n);
 
 #endif

@@ -93,8 +93,6 @@ int run_identity_read(int fd, const char *id, json_t **ret_record, struct err *e
  * KEPT with "odd/NAME", or with why it could not be kept, which must stop nobody. */
 #define RUN_KEPT_MAX 512
 void run_set_aside(const struct run_env *env, const char *from, char kept[RUN_KEPT_MAX]);
-/* TRACES are sorted by id. */
-bool run_is_traced(const struct run_trace *traces, size_t n, const char *id);
 
 /* --- Execs --- */
 

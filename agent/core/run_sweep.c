@@ -37,7 +37,7 @@ static void sweep_cgroup(struct run_env *env, const char *id)
     cgroup_freep(&c);
 }
 
-static void sweep_scratch(struct run_env *env, const struct run_trace *traces, size_t n)
+static void sweep_scratch(struct run_env *env, struct run_trace *traces, size_t n)
 {
     int fd = openat(env->scratch_dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     scoped(dir_closep) DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
@@ -46,12 +46,12 @@ static void sweep_scratch(struct run_env *env, const struct run_trace *traces, s
 
     while (d && (entry = readdir(d)))
         if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..") &&
-            !run_is_traced(traces, n, entry->d_name) &&
+            !run_trace_find(traces, n, entry->d_name) &&
             sweeper_take(env->sweeper, env->scratch_dirfd, entry->d_name, &e) < 0)
             log_warn("scratch: %s", e.text);
 }
 
-void run_sweep(struct run_env *env, const struct run_trace *traces, size_t n)
+void run_sweep(struct run_env *env, struct run_trace *traces, size_t n)
 {
     char **ids = NULL;
     struct err e = ERR_INIT;
@@ -59,7 +59,7 @@ void run_sweep(struct run_env *env, const struct run_trace *traces, size_t n)
     if (cgroup_tree_list(env->cgroups, &ids, &e) < 0)
         log_warn("cgroups: %s", e.text);
     for (size_t i = 0; ids && ids[i]; i++)
-        if (!run_is_traced(traces, n, ids[i]))
+        if (!run_trace_find(traces, n, ids[i]))
             sweep_cgroup(env, ids[i]);
     cgroup_ids_free(ids);
     sweep_scratch(env, traces, n);

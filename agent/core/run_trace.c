@@ -169,12 +169,12 @@ static void traces_sort(struct traces *t)
         qsort(t->at, t->n, sizeof(*t->at), trace_order);
 }
 
-bool run_is_traced(const struct run_trace *traces, size_t n, const char *id)
+struct run_trace *run_trace_find(struct run_trace *traces, size_t n, const char *id)
 {
     struct run_trace key = {0};
 
     (void)snprintf(key.id, sizeof(key.id), "%s", id);
-    return n > 0 && bsearch(&key, traces, n, sizeof(*traces), trace_order) != NULL;
+    return n > 0 ? bsearch(&key, traces, n, sizeof(*traces), trace_order) : NULL;
 }
 
 void run_traces_free(struct run_trace *traces, size_t n)
@@ -454,7 +454,7 @@ static int find_lost(struct traces *t, struct err *e)
     traces_sort(t);
     (void)cgroup_tree_list(t->env->cgroups, &ids, &ignored);
     for (size_t i = 0; rc == 0 && ids && ids[i]; i++)
-        if (!run_is_traced(t->at, n, ids[i]))
+        if (!run_trace_find(t->at, n, ids[i]))
             rc = add_lost(t, ids[i], e);
     cgroup_ids_free(ids);
     return rc;

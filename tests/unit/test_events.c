@@ -67,6 +67,78 @@ static void numbers_go_on_after_a_restart(void **state)
     place_drop(&p);
 }
 
+static void put_lines(const struct place *p, const char *text)
+{
+    int fd = openat(p->dirfd, "events.jsonl", O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+    close(fd);
+}
+
+/* As 0.1.0 wrote them: never to be edited. */
+static const char of_0_1[] =
+    "{\"from\":\"starting\",\"to\":\"up\",\"release\":1,\"port\":0,\"kind\":\"state\",\"app\":\"shop\","
+    "\"dyno\":\"fails.1\",\"id\":14,\"t\":\"2026-11-21T23:49:03.385465+00:00\"}\n"
+    "{\"cause\":\"exited\",\"fault\":\"app\",\"text\":\"exited with status 7\",\"status\":7,"
+    "\"evidence\":{\"started\":true,\"wait_status\":1792,\"exit_status\":7},\"release\":1,\"run\":"
+    "\"shop.fails.1.02803774\",\"kind\":\"exit\",\"app\":\"shop\",\"dyno\":\"fails.1\",\"id\":15,"
+    "\"t\":\"2026-11-21T23:49:04.389213+00:00\"}\n";
+/* A kind, fields and types that nobody has thought of yet. */
+static const char of_the_future[] =
+    "{\"id\":16,\"kind\":\"moved\",\"app\":[\"shop\"],\"t\":{\"boot\":1},\"whither\":null}\n";
+
+static void lines_of_any_version_are_kept_as_they_are(void **state)
+{
+    struct events *ev;
+    struct err e = ERR_INIT;
+    struct place p;
+
+    (void)state;
+    place_make(&p);
+    put_lines(&p, of_0_1);
+    put_lines(&p, of_the_future);
+    assert_int_equal(events_open(p.dirfd, &ev, &e), 0);
+    events_emit(ev, json_pack("{s:s}", "kind", "now"));
+    json_t *list = events_list(ev, 0, 10);
+    assert_int_equal(json_array_size(list), 4);
+    assert_string_equal(json_str(json_array_get(list, 1), "run", ""), "shop.fails.1.02803774");
+    char *text = json_dumps(json_array_get(list, 2), JSON_COMPACT);
+    assert_int_equal(strlen(text), strlen(of_the_future) - 1);
+    assert_memory_equal(text, of_the_future, strlen(text));
+    free(text);
+    assert_int_equal(json_int(json_array_get(list, 3), "id", 0), 17);
+    json_decref(list);
+    events_freep(&ev);
+    place_drop(&p);
+}
+
+/* After the clock went back a day, and after a line that says the end of all numbers. */
+static void order_is_that_of_the_ids(void **state)
+{
+    struct events *ev;
+    struct err e = ERR_INIT;
+    struct place p;
+
+    (void)state;
+    place_make(&p);
+    put_lines(&p, "{\"id\":3,\"kind\":\"a\",\"t\":\"2099-01-01T00:00:00.000000+00:00\"}\n"
+                  "{\"id\":4,\"kind\":\"b\",\"t\":\"2001-01-01T00:00:00.000000+00:00\"}\n"
+                  "{\"id\":9223372036854775807,\"kind\":\"c\"}\n"
+                  "{\"id\":4,\"kind\":\"b again\"}\n"
+                  "{\"id\":-1,\"kind\":\"d\"}\n");
+    assert_int_equal(events_open(p.dirfd, &ev, &e), 0);
+    events_emit(ev, json_pack("{s:s}", "kind", "now"));
+    json_t *list = events_list(ev, 3, 10);
+    assert_int_equal(json_array_size(list), 2);
+    assert_string_equal(json_str(json_array_get(list, 0), "kind", ""), "b");
+    assert_string_equal(json_str(json_array_get(list, 1), "kind", ""), "now");
+    assert_int_equal(json_int(json_array_get(list, 1), "id", 0), 5);
+    json_decref(list);
+    events_freep(&ev);
+    place_drop(&p);
+}
+
 static void memory_and_file_are_bounded(void **state)
 {
     struct events *ev;
@@ -129,6 +201,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(numbers_go_on_after_a_restart),
+        cmocka_unit_test(lines_of_any_version_are_kept_as_they_are),
+        cmocka_unit_test(order_is_that_of_the_ids),
         cmocka_unit_test(memory_and_file_are_bounded),
         cmocka_unit_test(a_watcher_may_leave_from_within),
     };
