@@ -141,10 +141,10 @@ void link_line(const json_t *link, struct str *out)
     str_done(&words);
 }
 
-static void add_count(struct str *out, int64_t n, const char *what)
+static void add_count(struct str *out, const char *what, int64_t n)
 {
     if (n > 0)
-        str_addf(out, ", %lld %s", (long long)n, what);
+        str_addf(out, ", %s: %lld", what, (long long)n);
 }
 
 void link_progress(const json_t *link, struct str *out)
@@ -163,10 +163,10 @@ void link_progress(const json_t *link, struct str *out)
         add_safe(out, store);
         str_addf(out, " at generation %lld", (long long)json_int(link, "generation", 0));
     }
-    add_count(out, json_int(link, "exits_waiting", 0), "exits wait for it");
-    add_count(out, json_int(link, "queued", 0), "reports queued");
-    add_count(out, json_int(link, "dropped", 0), "dropped");
-    add_count(out, json_int(link, "restarts", 0), "restarts of dynod-link");
+    add_count(out, "exits waiting", json_int(link, "exits_waiting", 0));
+    add_count(out, "reports queued", json_int(link, "queued", 0));
+    add_count(out, "dropped", json_int(link, "dropped", 0));
+    add_count(out, "restarts of dynod-link", json_int(link, "restarts", 0));
 }
 
 void link_errors(const json_t *link, struct str *out)

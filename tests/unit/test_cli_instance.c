@@ -526,7 +526,7 @@ static void doctor_tells_of_the_link(void **state)
                         "found       cgroup2      here\n"
                         "registered  link         with https://a as i-0abc\n"
                         "            link         last answer 2s ago, store db-7c1e at generation "
-                        "41, 1 exits wait for it, 2 reports queued\n"
+                        "41, exits waiting: 1, reports queued: 2\n"
                         "            link errors  tls 3\n");
     ran = run(f, "doctor --json");
     assert_string_equal(
@@ -542,7 +542,7 @@ static void doctor_tells_of_the_link(void **state)
     assert_string_equal(ran.out,
                         "backoff  link         with https://a, next try in 12s: certificate "
                         "\\x1b[1m expired (operator's fault)\n"
-                        "         link         no answer yet, 2 restarts of dynod-link\n"
+                        "         link         no answer yet, restarts of dynod-link: 2\n"
                         "         link errors  tls 3, http-500 1\n");
     START(f, off);
     ran = run(f, "doctor");
@@ -666,7 +666,7 @@ static void links_in_words(void **state)
     expect_line(link_errors, "{\"counts\":{\"a\\u001b\":1,\"b\":\"2\"}}", "a\\x1b 1");
     expect_line(link_errors, "{\"counts\":7}", "");
     expect_line(link_progress, "{\"generation\":4,\"store\":null,\"dropped\":5}",
-                "no answer yet, 5 dropped");
+                "no answer yet, dropped: 5");
 }
 
 static void expect_instance(const char *json, const char *want)
