@@ -145,6 +145,15 @@ static void refuse(const struct call *c, const struct http_answer *a, struct bac
     (void)err_blame(e, m->fault);
 }
 
+/* A server that refuses our certificate closes the connection, and its reason may be lost with it.
+ */
+static bool may_be_denied(const struct call *c, const char *kind)
+{
+    const struct server *s = (const struct server *)c->base.backend;
+
+    return !strcmp(kind, "tls") || (!strcmp(kind, "broken") && s->files && s->files->cert);
+}
+
 static void judge(const struct call *c, const struct http_answer *a, struct parsed *p,
                   struct backend_reply *reply, struct err *e)
 {
@@ -152,7 +161,7 @@ static void judge(const struct call *c, const struct http_answer *a, struct pars
 
     if (a->why) {
         *e = *a->why;
-        reply->code = !strcmp(a->kind, "tls") ? BACKEND_DENIED : BACKEND_FAILED;
+        reply->code = may_be_denied(c, a->kind) ? BACKEND_DENIED : BACKEND_FAILED;
         reply->kind = a->kind;
     } else if (a->status != 200) {
         refuse(c, a, reply, e);

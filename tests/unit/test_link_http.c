@@ -263,7 +263,7 @@ static void who_is_not_verified_is_not_spoken_to(void **state)
     fails(&w, "tls", EPROTO, FAULT_OPERATOR);
 }
 
-/* With TLS 1.3 the refusal shows when the answer is read. */
+/* With TLS 1.3 the refusal shows when the answer is read, if the connection's end is not faster. */
 static void a_server_that_wants_a_certificate(void **state)
 {
     scoped(world_done) struct world w = world();
@@ -271,7 +271,9 @@ static void a_server_that_wants_a_certificate(void **state)
 
     (void)state;
     get_tls(&w, &mutual, &ca_only);
-    fails(&w, "tls", EPROTO, FAULT_OPERATOR);
+    if (strcmp(w.kind, "broken") != 0)
+        fails(&w, "tls", EPROTO, FAULT_OPERATOR);
+    assert_string_equal(w.body, "");
 }
 
 static void no_redirect_is_followed(void **state)
