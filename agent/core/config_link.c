@@ -63,7 +63,7 @@ static bool is_authority(const char *p, size_t len)
  * end. */
 static bool is_url(const char *p, size_t len)
 {
-    char text[2048];
+    char text[2048] = "";
 
     if (len >= sizeof(text) || !is_printable(p, len))
         return false;
