@@ -14,7 +14,9 @@
  *       the first frame. AGENT "": the instance metadata's id, else "fallback_agent".
  *   {"files": ["ca", "cert", "key", "token"]}
  *       the fds of the frame are those files, in this order; one that is not configured is not in
- *       the list. Sent after "start" and again whenever dynod-link asks: a token may be renewed.
+ *       the list. With fewer fds than names one that is configured could not be opened: dynod-link
+ *       then takes none of them, and asks again. Sent after "start" and again whenever dynod-link
+ *       asks: a token may be renewed.
  *   {"snapshot": [DYNO]}   every dyno; after "files", and nothing about dynos before it.
  *   {"dyno": DYNO}         one that is new or has changed.
  *   {"gone": "APP/DYNO"}   one that is there no more.

@@ -14,7 +14,7 @@
 #define LINK_COUNTS_MAX 64   /* kinds of errors in a status */
 #define LINK_TEXT_MAX   1000 /* bytes of a text of dynod-link's that we show */
 #define LINK_LABELS_MAX 200
-#define LINK_TTL_MAX_MS 7200000 /* docs/protocol.md: twice the longest heartbeat */
+#define LINK_TTL_MAX_MS 604800000 /* docs/controller-openapi.yaml */
 
 LIST_HEAD(remote_list, remote);
 

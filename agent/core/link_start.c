@@ -101,10 +101,12 @@ void link_send_files(struct link *l)
         struct err e = ERR_INIT;
         int fd = files[i].path[0] ? open_file(files[i].path, &e) : -1;
 
-        if (fd >= 0 && json_array_append_new(names, json_string(files[i].name)) == 0)
-            fds[n++] = fd;
-        else
+        /* One that is configured is named all the same: without a CA of ours dynod-link would
+         * trust the system's. */
+        if (files[i].path[0] && json_array_append_new(names, json_string(files[i].name)) < 0)
             fd_closep(&fd);
+        if (fd >= 0)
+            fds[n++] = fd;
         if (e.errnum && !first.errnum)
             first = e;
     }
