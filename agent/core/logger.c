@@ -38,6 +38,7 @@ struct logger {
     unsigned restarts;
     sd_event_source *retry; /* timer "logs-restart" */
     uint64_t last_seq;
+    bool greeted; /* the first hello came: what numbers are taken is known */
     TAILQ_HEAD(unacked_list, unacked) unacked;
     size_t n_unacked;
 };
@@ -126,12 +127,34 @@ static void send_frame(struct logger *lg, const json_t *json, const int *fds, si
         log_warn("to dynod-logs: %s", e.text);
 }
 
+/* Until the first hello the clock alone makes the numbers. After it was set back they are those of
+ * an earlier agent's lines, and ours were dropped as a replay: they get others. */
+static void renumber(struct logger *lg, uint64_t taken)
+{
+    struct unacked_list again = TAILQ_HEAD_INITIALIZER(again);
+    struct unacked *u;
+
+    while ((u = TAILQ_FIRST(&lg->unacked)) && u->seq <= taken) {
+        TAILQ_REMOVE(&lg->unacked, u, link);
+        TAILQ_INSERT_TAIL(&again, u, link);
+    }
+    TAILQ_FOREACH (u, &again, link) {
+        u->seq = ++lg->last_seq;
+        (void)json_object_set_new(json_object_get(u->frame, "line"), "seq",
+                                  json_integer((json_int_t)u->seq));
+    }
+    TAILQ_CONCAT(&lg->unacked, &again, link);
+}
+
 static void on_hello(struct logger *lg, uint64_t seq)
 {
     struct unacked *u;
 
     if (seq > lg->last_seq)
         lg->last_seq = seq;
+    if (!lg->greeted)
+        renumber(lg, seq);
+    lg->greeted = true;
     ack(lg, seq);
     TAILQ_FOREACH (u, &lg->unacked, link)
         send_frame(lg, u->frame, NULL, 0);
