@@ -328,3 +328,48 @@ command_of() {
     start sleeper=1
     wait_for replaced adopt/sleeper.1 "$pid"
 }
+
+@test "a clock that jumps by a day, either way, loses no dyno, no end and no line, and turns no order around" {
+    cat >"$STORY/shift.c" <<'C'
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+int clock_gettime(clockid_t clock, struct timespec *t)
+{
+    int r = (int)syscall(SYS_clock_gettime, clock, t);
+    const char *shift = getenv("SHIFT");
+
+    if (r == 0 && clock == CLOCK_REALTIME && shift)
+        t->tv_sec += atol(shift);
+    return r;
+}
+C
+    "${CC:-gcc}" -shared -fPIC -o "$STORY/shift.so" "$STORY/shift.c"
+    start sleeper=2
+    wait_up adopt/sleeper.1 adopt/sleeper.2
+    local stays n=0 command seen shift
+    stays=$(of adopt/sleeper.2 .pid)
+    for shift in -86400 -172800 86400; do
+        command=$(command_of adopt/sleeper.1)
+        seen=$(of adopt/sleeper.2 .uptime_ms)
+        agent_kill KILL
+        kill -TERM "$command"
+        wait_for gone "$command"
+        SHIFT=$shift LD_PRELOAD=$STORY/shift.so agent_again
+        n=$((n + 1))
+        ended() { [ "$(exits | jq '[.[] | select(.cause == "signalled")] | length')" = "$n" ]; }
+        wait_for ended
+        dyno restart adopt/sleeper.1 # at once, whatever the delay
+        wait_up adopt/sleeper.1 adopt/sleeper.2
+        is adopt/sleeper.2 .pid "$stays"
+        [ "$(of adopt/sleeper.2 .uptime_ms)" -ge "$seen" ]
+        [ "$(of adopt/sleeper.2 .uptime_ms)" -lt $((seen + PATIENCE * 1000)) ]
+        same "$(date -u -d "$(dyno events --json | jq -rs '[.[] | if type == "array" then .[] else . end][-1].t')" +%F)" \
+            "$(date -u -d "$shift seconds" +%F)"
+    done
+    same "$(exits | jq -c 'map(.status) | unique')" '[143]'
+    same "$(logs adopt/sleeper.1 | grep -c 'Process exited with status 143')" "$(exits | jq length)"
+    sed -n 's/.*"id":\([0-9]*\).*/\1/p' "$AGENT/state/events.jsonl" | sort -n -c -u
+}
