@@ -137,8 +137,14 @@ static void trouble(struct metadata *m, const char *kind, const char *text)
         m->ops->trouble(m->userdata, kind, text, begins);
 }
 
-static void discard(struct metadata *m)
+static void drop(struct metadata **mp)
 {
+    struct metadata *m = *mp;
+
+    if (!m)
+        return;
+    http_cancel(m->job);
+    sd_event_source_disable_unref(m->timer);
     json_decref(m->found);
     json_decref(m->tags);
     sd_event_unref(m->loop);
@@ -155,7 +161,7 @@ static void leave(struct metadata *m)
 {
     m->calling = false;
     if (m->freed)
-        discard(m);
+        drop(&m);
 }
 
 static int on_timer(sd_event_source *s, uint64_t usec, void *userdata)
@@ -546,7 +552,7 @@ int metadata_open(sd_event *loop, struct http *http, const struct metadata_spec 
                   const struct metadata_ops *ops, void *userdata, struct metadata **ret,
                   struct err *e)
 {
-    scoped(metadata_freep) struct metadata *m = calloc(1, sizeof(*m));
+    scoped(drop) struct metadata *m = calloc(1, sizeof(*m));
 
     if (!m)
         return err_set(e, ENOMEM, "look for the instance metadata");
@@ -567,12 +573,13 @@ void metadata_freep(struct metadata **mp)
 
     if (!m)
         return;
+    *mp = NULL;
+    if (!m->calling) {
+        drop(&m);
+        return;
+    }
     http_cancel(m->job);
     m->job = NULL;
     m->timer = sd_event_source_disable_unref(m->timer);
-    if (m->calling)
-        m->freed = true;
-    else
-        discard(m);
-    *mp = NULL;
+    m->freed = true;
 }
