@@ -97,6 +97,35 @@ waiter_says() { grep -q -- "$1" "$STORY/drain.out"; }
     same "$(logs shop/crashing.1 | grep -c begins)" "$n"
 }
 
+# As an agent leaves it that dies between having written the drain down and having acted on it.
+journal_drain() {
+    python3 -c 'import sys, zlib
+entry = b"{\"op\":\"drain\",\"reason\":\"operator\"}"
+open(sys.argv[1], "ab").write(b"%08x %d %s\n" % (zlib.crc32(entry), len(entry), entry))' "$AGENT/state/journal"
+}
+is_crashed() { [ "$(dyno ps --json | jq -r '.[] | select(.dyno == "crashing.1") | .state')" = crashed ]; }
+begun() { logs shop/crashing.1 | grep -c "\]: begins"; }
+begun_twice() { [ "$(begun)" = 2 ]; }
+begun_again() { [ "$(begun)" -gt 2 ]; }
+
+@test "kill -9 of dynod: what it left waiting for a restart is not restarted by one that drains" {
+    agent_kill
+    agent_start -o dyno.restart_delay=60s -o dyno.stop_grace=2s
+    begin crashing=1 --no-wait
+    wait_for begun_twice # the first restart is immediate
+    wait_for is_crashed
+    agent_kill
+    journal_drain
+    agent_again
+    wait_for runs 0
+    sleep 1.5
+    same "$(begun)" 2
+    same "$(dyno events | grep -c "crashing.1 provisioning -> starting")" 2
+    same "$(dyno ps --json | jq length)" 0
+    dyno undrain
+    wait_for begun_again
+}
+
 @test "undrain brings every dyno back" {
     begin web=2,polite=1
     dyno drain >/dev/null
