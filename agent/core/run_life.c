@@ -40,7 +40,7 @@ int run_read_exit(struct run *r)
 {
     scoped_free char *data = NULL;
     struct err why = ERR_INIT;
-    struct init_event event;
+    struct init_event event = {0};
     size_t len = 0;
     int rc = file_read(r->dirfd, RUN_EXIT, sizeof(event), &data, &len, &why);
 

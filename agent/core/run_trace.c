@@ -142,19 +142,38 @@ void run_trace_remove(struct run_env *env, const char *id)
 
 /* --- Many --- */
 
-/* Room for one more of SIZE in *at; *at stays as it is without memory. */
-static int grow(void *at, size_t n, size_t *cap, size_t size, struct err *e)
+/* Appends TRACE (its record is taken, also on failure). */
+static int add_trace(struct traces *t, const struct run_trace *trace, struct err *e)
 {
-    void **array = at;
+    if (t->n == t->cap) {
+        size_t cap = t->cap ? t->cap * 2 : 64;
+        struct run_trace *more = reallocarray(t->at, cap, sizeof(*more));
 
-    if (n < *cap)
-        return 0;
-    size_t more = *cap ? *cap * 2 : 64;
-    void *bigger = reallocarray(*array, more, size);
-    if (!bigger)
-        return err_set(e, ENOMEM, "read the runs' directory");
-    *array = bigger;
-    *cap = more;
+        if (!more) {
+            json_decref(trace->record);
+            return err_set(e, ENOMEM, "read the runs' directory");
+        }
+        t->at = more;
+        t->cap = cap;
+    }
+    t->at[t->n++] = *trace;
+    return 0;
+}
+
+static int add_bad(struct traces *t, const char *name, const struct err *why, struct err *e)
+{
+    if (t->n_bads == t->cap_bads) {
+        size_t cap = t->cap_bads ? t->cap_bads * 2 : 16;
+        struct bad *more = reallocarray(t->bads, cap, sizeof(*more));
+
+        if (!more)
+            return err_set(e, ENOMEM, "read the runs' directory");
+        t->bads = more;
+        t->cap_bads = cap;
+    }
+    struct bad *b = &t->bads[t->n_bads++];
+    *b = (struct bad){.why = *why, .sock = -1};
+    (void)snprintf(b->name, sizeof(b->name), "%s", name);
     return 0;
 }
 
@@ -208,25 +227,12 @@ static int read_one(struct traces *t, const char *name, struct err *e)
         rc = err_say(&why, EINVAL, "not a run's name");
     else
         rc = trace_read(t->env, name, &trace, &why);
-    if (rc == 0) {
-        rc = grow(&t->at, t->n, &t->cap, sizeof(*t->at), e);
-        if (rc < 0)
-            json_decref(trace.record);
-        else
-            t->at[t->n++] = trace;
-        return rc;
-    }
-    if (!is_odd(why.errnum)) {
-        *e = why;
-        return err_wrap(e, "%s", name);
-    }
-    rc = grow(&t->bads, t->n_bads, &t->cap_bads, sizeof(*t->bads), e);
-    if (rc < 0)
-        return rc;
-    struct bad *b = &t->bads[t->n_bads++];
-    *b = (struct bad){.why = why, .sock = -1};
-    (void)snprintf(b->name, sizeof(b->name), "%s", name);
-    return 0;
+    if (rc == 0)
+        return add_trace(t, &trace, e);
+    if (is_odd(why.errnum))
+        return add_bad(t, name, &why, e);
+    *e = why;
+    return err_wrap(e, "%s", name);
 }
 
 static int read_all(struct traces *t, struct err *e)
@@ -276,23 +282,16 @@ static json_t *guess_record(const struct dyno_name *name, uid_t uid)
 static int add_rebuilt(struct traces *t, const char *id, json_t *record, bool guessed,
                        struct err *e)
 {
-    scoped(json_freep) json_t *owned = record;
     struct run_trace trace = {.guessed = guessed};
     struct err why = ERR_INIT;
-    int rc = grow(&t->at, t->n, &t->cap, sizeof(*t->at), e);
 
-    if (rc < 0)
-        return rc;
-    if (owned)
-        trace.record =
-            json_pack("{s:i,s:s,s:O}", "v", RUN_RECORD_VERSION, "id", id, "record", owned);
+    trace.record = json_pack("{s:i,s:s,s:o}", "v", RUN_RECORD_VERSION, "id", id, "record", record);
     if (!trace.record)
         return err_set(e, ENOMEM, "rebuild the trace of %s", id);
     (void)snprintf(trace.id, sizeof(trace.id), "%s", id);
     if (write_trace(t->env, &trace, &why) < 0)
         log_warn("%s: %s", id, why.text); /* the next agent asks again */
-    t->at[t->n++] = trace;
-    return 0;
+    return add_trace(t, &trace, e);
 }
 
 /* --- One that is no good --- */
@@ -365,7 +364,7 @@ static int guess(struct traces *t, const struct bad *b, const struct ucred *cred
     /* The end of a run is on record before these two go. */
     bool open_end = exists(t->env, b->name, RUN_SOCKET) || exists(t->env, b->name, RUN_EXIT);
     char kept[RUN_KEPT_MAX];
-    struct dyno_name name;
+    struct dyno_name name = {0};
 
     (void)id_parse(b->name, &name); /* is_run() */
     put_record_away(t, b->name, kept);
