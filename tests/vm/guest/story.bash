@@ -1,0 +1,109 @@
+# story.bash - what the stories of the VM are told with. Loaded by guest/run.
+# shellcheck shell=bash disable=SC2034
+
+# How long anything may take before a test gives up, on a machine that is emulated; never how long it
+# is expected to take.
+PATIENCE=120
+DYNOS=/sys/fs/cgroup/dynod.slice/dynod-dynos.service
+AGENT=/sys/fs/cgroup/dynod.slice/dynod.service
+failed=0
+export LC_ALL=C.UTF-8
+
+# test_that NAME FUNCTION: FUNCTION with `set -e`, in a process of its own; its output when it fails.
+test_that() {
+    local rc
+    (
+        set -eE
+        trap 'echo "line ${BASH_LINENO[0]}: $BASH_COMMAND" >&2' ERR
+        "$2"
+    ) >/job/output 2>&1
+    rc=$?
+    case $rc in
+    0) echo "ok - $1" ;;
+    77) echo "ok - $1 # skip $(tail -n 1 /job/output)" ;;
+    *)
+        echo "not ok - $1"
+        failed=1
+        { cat /job/output; diagnose; } 2>&1 | sed 's/^/# /'
+        ;;
+    esac
+}
+
+# Not in the short form.
+long_test_that() { [ -e /job/short ] || test_that "$@"; }
+
+# What follows would only wait for what cannot come.
+end_if_failed() { [ "$failed" = 0 ] || exit 1; }
+
+skip() {
+    echo "$1"
+    exit 77
+}
+
+# Ends this part of the story; it is told again, from its beginning, when the machine is back.
+reboot_machine() {
+    sync
+    systemctl reboot
+    sleep infinity
+}
+
+diagnose() {
+    echo "--- dyno ps, dyno events"
+    dyno ps
+    dyno events | tail -n 15
+    echo "--- units"
+    systemctl --no-pager -l status dynod.service dynod-dynos.service | head -n 40
+    echo "--- journal"
+    journalctl --no-pager -q -n 40
+}
+
+fail() {
+    echo "$*"
+    return 1
+}
+same() { [ "$1" = "$2" ] || fail "expected: $2, found: $1"; }
+has() { [[ $1 == *"$2"* ]] || fail "expected to find: $2" "in: $1"; }
+
+wait_for() {
+    local deadline=$((SECONDS + PATIENCE))
+    until "$@" >/dev/null 2>&1; do
+        ((SECONDS < deadline)) || fail "gave up waiting for: $*" || return 1
+        sleep 0.2
+    done
+}
+
+alive() { grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$1/status"; }
+gone() { ! alive "$1"; }
+
+# of DYNO FIELD: a field of `dyno ps --json`; DYNO is APP/web.1.
+of() { dyno ps --json | jq -r --arg d "$1" ".[] | select(.app + \"/\" + .dyno == \$d) | $2"; }
+up() { [ "$(of "$1" .state)" = up ]; }
+wait_up() {
+    local d
+    for d; do wait_for up "$d" || return 1; done
+}
+pids() { dyno ps --json | jq -c '[.[] | [.app, .dyno, .pid]] | sort'; }
+# How many exits are on record, of APP when one is given.
+exits() { dyno events --json | jq -s --arg a "${1:-}" \
+    '[.[] | if type == "array" then .[] else . end | select(.kind == "exit" and ($a == "" or .app == $a))] | length'; }
+last_exit() { dyno events --json | jq -cs --arg a "$1" \
+    '[.[] | if type == "array" then .[] else . end | select(.kind == "exit" and .app == $a)] | last'; }
+logged() { dyno logs -n 1000 "$1" | grep -qF -- "$2"; }
+
+# The cgroup of the dyno APP/TYPE.N
+cgroup_of() { echo /sys/fs/cgroup"$(cut -d: -f3 "/proc/$(of "$1" .pid)/cgroup")"; }
+main_pid() { systemctl show -P MainPID dynod; }
+answers() { dyno ps >/dev/null; }
+active() { systemctl -q is-active dynod && answers; }
+# A dynod that is not PID answers.
+another_than() { active && [ "$(main_pid)" != "$1" ]; }
+
+# slug_of LINE...: a slug with this Procfile and what is in /job/app; prints its URL.
+slug_of() {
+    mkdir -p /job/app
+    printf '%s\n' "$@" >/job/app/Procfile
+    dyno slug pack /job/app -o /job/slug.tgz >/dev/null
+    echo file:///job/slug.tgz
+}
+# conf LINE...: a drop-in of dynod.conf
+conf() { printf '%s\n' "$@" >/etc/dynod/dynod.conf.d/story.conf; }

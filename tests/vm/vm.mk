@@ -1,0 +1,9 @@
+# vm.mk - the stories that need a machine: systemd and the controllers of cgroup v2. Without KVM, so
+# slow, but everything in it is real. `make check-vm STORY=resources`: only that one.
+
+STORY ?=
+.PHONY: check-vm
+check-vm:
+	@packaging/deps/install build run vm
+	@$(MAKE) --no-print-directory $(PARALLEL) all
+	@BUILD=$(abspath $(BUILD)) tests/vm/check $(STORY)
