@@ -106,6 +106,30 @@ static void on_close(void *userdata, const struct err *why)
     lost(userdata);
 }
 
+void link_send_or_keep(struct link *l, json_t *frame)
+{
+    if (l->peer && !l->broken) {
+        (void)link_send(l, frame, NULL, 0);
+        return;
+    }
+    if (json_array_size(l->waiting) >= LINK_WAITING_MAX) {
+        (void)json_array_remove(l->waiting, 0);
+        l->dropped++;
+    }
+    if (json_array_append_new(l->waiting, frame) < 0)
+        l->dropped++;
+}
+
+static void send_waiting(struct link *l)
+{
+    json_t *frame;
+    size_t i;
+
+    json_array_foreach (l->waiting, i, frame)
+        (void)link_send(l, json_incref(frame), NULL, 0);
+    (void)json_array_clear(l->waiting);
+}
+
 int link_connected(struct link *l, int sock, struct err *e)
 {
     static const struct peer_ops ops = {.on_frame = on_frame, .on_close = on_close};
@@ -118,6 +142,7 @@ int link_connected(struct link *l, int sock, struct err *e)
     link_send_files(l);
     link_send_snapshot(l);
     link_send_exits(l);
+    send_waiting(l);
     return 0;
 }
 
@@ -196,7 +221,7 @@ int link_open(struct agent *a, uid_t uid, struct link **ret, struct err *e)
     scoped(link_freep) struct link *l = calloc(1, sizeof(*l));
     int r;
 
-    if (!l || !(l->reported = json_object()))
+    if (!l || !(l->reported = json_object()) || !(l->waiting = json_array()))
         return err_set(e, ENOMEM, "start dynod-link");
     l->agent = a;
     l->uid = uid;
@@ -238,6 +263,7 @@ void link_freep(struct link **lp)
     outbox_freep(&l->outbox);
     json_decref(l->status);
     json_decref(l->reported);
+    json_decref(l->waiting);
     free(l);
     *lp = NULL;
 }

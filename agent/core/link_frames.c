@@ -142,9 +142,10 @@ static void tell_change(struct link *l, const json_t *status)
     if (was == is)
         return;
     agent_event(l->agent, "link", NULL,
-                json_pack("{s:s,s:O,s:O}", "state", json_str(status, "state", ""), "url",
-                          json_object_get(status, "url"), "error",
-                          json_object_get(status, "error")));
+                json_pack("{s:s,s:O,s:s}", "state", json_str(status, "state", ""), "url",
+                          json_object_get(status, "url"), "text",
+                          is ? "registered with a controller"
+                             : json_str(status, "error", "no controller")));
 }
 
 static int on_status(struct link *l, const json_t *body, struct err *e)
@@ -350,7 +351,8 @@ json_t *agent_link(struct agent *a)
         add_trouble(j, l->trouble, FAULT_PLATFORM);
     else if (l->missing[0] && !json_is_string(json_object_get(j, "error")))
         add_trouble(j, l->missing, FAULT_OPERATOR);
-    json_int_t dropped = json_int(j, "dropped", 0) + (json_int_t)outbox_dropped(l->outbox);
+    json_int_t dropped =
+        json_int(j, "dropped", 0) + (json_int_t)(outbox_dropped(l->outbox) + l->dropped);
     json_t *more = json_pack(
         "{s:b,s:i,s:o,s:I,s:I,s:s?,s:I,s:s?}", "alive", l->peer != NULL, "restarts",
         (int)l->restarts, "last_contact_ms",

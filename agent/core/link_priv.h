@@ -10,11 +10,12 @@
 
 #include <sys/queue.h>
 
-#define LINK_FILES      4
-#define LINK_COUNTS_MAX 64   /* kinds of errors in a status */
-#define LINK_TEXT_MAX   1000 /* bytes of a text of dynod-link's that we show */
-#define LINK_LABELS_MAX 200
-#define LINK_TTL_MAX_MS 604800000 /* docs/controller-openapi.yaml */
+#define LINK_FILES       4
+#define LINK_COUNTS_MAX  64   /* kinds of errors in a status */
+#define LINK_TEXT_MAX    1000 /* bytes of a text of dynod-link's that we show */
+#define LINK_LABELS_MAX  200
+#define LINK_WAITING_MAX 1000      /* results and notices kept while it is dead; the oldest go */
+#define LINK_TTL_MAX_MS  604800000 /* docs/controller-openapi.yaml */
 
 LIST_HEAD(remote_list, remote);
 
@@ -45,6 +46,8 @@ struct link {
     struct outbox *outbox;  /* NULL: no controller */
     sd_event_source *again; /* timer "exits-save" */
     json_t *reported;       /* what it was told of each dyno, by "APP/DYNO" */
+    json_t *waiting;        /* frames with results and notices, while it is dead */
+    uint64_t dropped;       /* of those */
 
     struct remote_list remotes;
     unsigned n_remotes, last_attach;
@@ -53,6 +56,8 @@ struct link {
 /* link.c: FRAME is taken. False: it could not be sent, and nothing can until it is started again.
  */
 bool link_send(struct link *l, json_t *frame, const int *fds, size_t n_fds);
+/* The same for what is told once only: it waits for the next dynod-link. */
+void link_send_or_keep(struct link *l, json_t *frame);
 /* The other end of SOCK (taken) speaks for the controller. */
 int link_connected(struct link *l, int sock, struct err *e);
 

@@ -180,7 +180,7 @@ void link_notice(struct agent *a, const char *kind, const struct dyno_name *name
         if (name->type[0])
             (void)json_object_set_new(notice, "dyno", json_string(dyno_name_short(name, dyno)));
     }
-    (void)link_send(a->link, json_pack("{s:o}", "notice", notice), NULL, 0);
+    link_send_or_keep(a->link, json_pack("{s:o}", "notice", notice));
 }
 
 /* Of what happens here, what a controller is told beside states and ends. */
@@ -214,7 +214,7 @@ void link_result(struct agent *a, json_t *result)
         json_decref(result);
         return;
     }
-    (void)link_send(a->link, json_pack("{s:o}", "result", result), NULL, 0);
+    link_send_or_keep(a->link, json_pack("{s:o}", "result", result));
 }
 
 void link_tell_instance(struct agent *a)

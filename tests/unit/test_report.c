@@ -72,8 +72,8 @@ static void its_files_come_as_descriptors(void **state)
     connect_link(w);
     json_t *names = next_frame(w, "files", fds, &n);
     assert_int_equal(n, 1);
-    assert_int_equal(json_array_size(names), 1);
-    assert_string_equal(json_string_value(json_array_get(names, 0)), "token");
+    assert_int_equal(json_array_size(names), 2); /* named all the same: without it nothing goes */
+    assert_string_equal(json_string_value(json_array_get(names, 1)), "token");
     assert_int_equal(read(fds[0], text, sizeof(text)), 6);
     assert_string_equal(text, "s3cret");
     close(fds[0]);
@@ -322,6 +322,30 @@ static void one_that_dies_is_started_again(void **state)
     json_decref(link);
 }
 
+/* What is told once only waits for the next one. */
+static void results_and_notices_wait_for_it(void **state)
+{
+    struct world *w = *state;
+
+    link_notice(&w->a, "agent", NULL, NULL, "while nobody %s", "listens");
+    for (int i = 0; i < LINK_WAITING_MAX; i++)
+        link_result(&w->a, parse("{'id':'c-%d'}", i));
+    json_t *link = agent_link(&w->a);
+    assert_int_equal(json_int(link, "dropped", 0), 1); /* the oldest */
+    json_decref(link);
+    connect_link(w);
+    int n = 0;
+    for (int i = 0; i < 50; i++, turn(w)) /* more than a socket takes at once */
+        for (json_t *one; (one = next_frame(w, "result", NULL, NULL)); json_decref(one), n++)
+            if (n == 0)
+                assert_string_equal(json_str(one, "id", ""), "c-0");
+    assert_int_equal(n, LINK_WAITING_MAX);
+    frame_conn_freep(&w->theirs);
+    turn(w);
+    connect_link(w);
+    assert_null(next_frame(w, "result", NULL, NULL)); /* once */
+}
+
 /* --- Attached from afar --- */
 
 #define RUN_ATTACHED                                                                               \
@@ -485,6 +509,7 @@ int main(void)
         TEST(without_a_controller_there_is_no_contact_to_lose),
         TEST(a_program_that_cannot_be_started_is_tried_again),
         TEST(one_that_dies_is_started_again),
+        TEST(results_and_notices_wait_for_it),
         TEST(somebody_comes_and_the_command_ends),
         TEST(nobody_can_be_dialled),
         TEST(the_link_dies_before_anybody_came),
