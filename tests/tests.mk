@@ -39,6 +39,7 @@ asan-build:
 -include tests/fuzz/fuzz.mk
 -include tests/bench/bench.mk
 -include tests/integration/soak.mk
+-include tests/vm/vm.mk
 
 # An upward #include does not compile.
 .PHONY: check-layers
