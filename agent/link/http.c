@@ -93,6 +93,9 @@ static struct verdict judge(const struct http_job *job, CURLcode code)
     case CURLE_BAD_CONTENT_ENCODING:
         return (struct verdict){"not-http", FAULT_PLATFORM, EBADMSG};
     case CURLE_OUT_OF_MEMORY:
+        /* So libcurl calls a header field that never ends, too. */
+        if (job->head_len > 0)
+            return (struct verdict){"too-big", FAULT_PLATFORM, EFBIG};
         return (struct verdict){"memory", FAULT_PLATFORM, ENOMEM};
     default:
         if (is_tls_alert(job))
