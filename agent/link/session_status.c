@@ -73,11 +73,11 @@ static const char *state_of(const struct session *s, const struct err *error)
 {
     if (json_array_size(s->urls) == 0)
         return "off";
+    if (s->registered && s->conflict) /* whatever else there is: somebody has to decide */
+        return "conflict";
     if (error)
         return "backoff";
-    if (!s->registered)
-        return "connecting";
-    return s->conflict ? "conflict" : "registered";
+    return s->registered ? "registered" : "connecting";
 }
 
 /* ERROR: what keeps it from working; NULL: nothing. */
