@@ -8,6 +8,7 @@
 #include "base/scoped.h"
 #include "base/str.h"
 #include "core/environ.h"
+#include "core/spec.h"
 #include "isolate/launch.h"
 
 #include <errno.h>
@@ -109,33 +110,6 @@ static int release_entry(const char *app, const json_t *spec, json_t **ret, stru
     return 0;
 }
 
-int agent_check_size(const struct config *c, const json_t *spec, struct err *e)
-{
-    const json_t *size = json_object_get(spec, "size");
-    char safe[64];
-
-    if (!size || (json_is_string(size) && config_size(c, json_string_value(size))))
-        return 0;
-    const char *text = json_is_string(size) ? json_string_value(size) : "(not a string)";
-    (void)err_say(e, EINVAL, "unknown size '%s'",
-                  text_escape(safe, sizeof(safe), text, strlen(text)));
-    return blame_operator(e);
-}
-
-/* What the store can be asked for at all; the rest is the fetch's to find out. */
-int agent_check_slug(const struct config *c, const json_t *spec, struct err *e)
-{
-    const json_t *slug = json_object_get(spec, "slug");
-    const char *url = json_is_string(slug) ? json_string_value(slug) : NULL;
-
-    if (!slug || (url && (str_starts(url, "https://") || str_starts(url, "file:///"))))
-        return 0;
-    if (url && str_starts(url, "http://") && c->allow_http)
-        return 0;
-    (void)err_say(e, EINVAL, "\"slug\" must be an https:// or file:/// URL");
-    return blame_operator(e);
-}
-
 int agent_release(struct agent *a, const char *app, const json_t *spec, json_t **ret, struct err *e)
 {
     static const char *const fields[] = {"slug", "digest", "env",   "size",    "formation",
@@ -146,9 +120,9 @@ int agent_release(struct agent *a, const char *app, const json_t *spec, json_t *
     if (r == 0)
         r = refuse_draining(a, e);
     if (r == 0)
-        r = agent_check_size(&a->config, spec, e);
+        r = spec_check_size(&a->config, spec, e);
     if (r == 0)
-        r = agent_check_slug(&a->config, spec, e);
+        r = spec_check_slug(&a->config, spec, e);
     if (r == 0)
         r = release_entry(app, spec, &entry, e);
     if (r == 0)
@@ -411,7 +385,7 @@ int agent_run_by(struct agent *a, const char *app, const json_t *spec, unsigned 
     char dyno[32];
 
     if (!found || check_fields(spec, fields, e) < 0 || check_argv(spec, e) < 0 ||
-        agent_check_size(&a->config, spec, e) < 0 || take_terminal(spec, &terminal, e) < 0 ||
+        spec_check_size(&a->config, spec, e) < 0 || take_terminal(spec, &terminal, e) < 0 ||
         refuse_draining(a, e) < 0 || (num == 0 && oneoff_number(found, &num, e) < 0))
         return -e->errnum;
     if (found->release.version == 0) {

@@ -95,9 +95,6 @@ int agent_resolve(struct agent *a, const struct app *app, const struct digest *d
 int agent_run_by(struct agent *a, const char *app, const json_t *spec, unsigned num, json_t *by,
                  const struct attach_ops *ops, void *userdata, struct attach **ret_attach,
                  json_t **ret, struct err *e);
-/* SPEC's "size" is one that is configured; its "slug" is a URL that can be fetched at all. */
-int agent_check_size(const struct config *c, const json_t *spec, struct err *e);
-int agent_check_slug(const struct config *c, const json_t *spec, struct err *e);
 /* All dynos that run, after a shutdown was asked for, are gone. */
 void agent_check_drained(struct agent *a);
 

@@ -8,6 +8,7 @@
 #include "core/agent_priv.h"
 #include "core/control_priv.h"
 #include "core/link.h"
+#include "core/spec.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -355,7 +356,7 @@ static int do_prefetch(struct command *c, struct err *e)
     if (r == 0 && digest_parse(json_str(c->json, "digest", ""), &digest) < 0)
         r = change_bad(&c->change, e, "prefetch: 'digest' is sha256: and 64 hexadecimal digits");
     if (r == 0)
-        r = agent_check_slug(&c->agent->config, c->json, e);
+        r = spec_check_slug(&c->agent->config, c->json, e);
     if (r == 0)
         r = start_warming(c, &digest, &w, e);
     if (r < 0)

@@ -3,7 +3,7 @@
 
 #include "base/frame.h"
 #include "base/scoped.h"
-#include "core/agent_priv.h"
+#include "core/spec.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -249,8 +249,8 @@ int change_release(const struct task *t, const json_t *rel, struct err *e)
     if (r == 0 && text && digest_parse(text, &digest) < 0)
         r = change_bad(t->change, e, "release: 'digest' is sha256: and 64 hexadecimal digits");
     if (r == 0)
-        r = agent_check_size(t->limits->config, rel, e);
-    return r < 0 ? r : agent_check_slug(t->limits->config, rel, e);
+        r = spec_check_size(t->limits->config, rel, e);
+    return r < 0 ? r : spec_check_slug(t->limits->config, rel, e);
 }
 
 static bool same_object(const json_t *have, const json_t *spec)
