@@ -38,7 +38,7 @@ static const char peer_script[] =
     "ctx.load_cert_chain(f'{base}/{which}.pem', f'{base}/{which}.key')\n"
     "ctx.load_verify_locations(f'{base}/ca.pem')\n"
     "ctx.verify_mode = ssl.CERT_REQUIRED\n"
-    "ear = socket.socket(); ear.bind(('127.0.0.1', 0)); ear.listen(5)\n"
+    "ear = socket.socket(); ear.bind(('127.0.0.1', 0)); ear.listen(100)\n"
     "print(ear.getsockname()[1], flush=True)\n"
     "def accept():\n"
     "    global c\n"
@@ -873,6 +873,100 @@ static void freed_in_its_own_call(void **state)
     close_world(&w);
 }
 
+/* As many as there may be: each its own, and within the descriptors that confine.h leaves. */
+struct crowd {
+    struct rendezvous *r[RENDEZVOUS_MAX];
+    unsigned up, done;
+};
+
+static void crowd_up(void *userdata, unsigned attach, unsigned rows, unsigned cols)
+{
+    struct crowd *crowd = userdata;
+
+    (void)rows;
+    (void)cols;
+    crowd->up++;
+    rendezvous_ended(crowd->r[attach], (int)attach, NULL);
+}
+
+static void crowd_bad(void *userdata, unsigned attach, const char *why)
+{
+    (void)userdata;
+    fail_msg("attach %u: %s", attach, why);
+}
+
+static void crowd_done(void *userdata, unsigned attach)
+{
+    struct crowd *crowd = userdata;
+
+    crowd->done++;
+    rendezvous_freep(&crowd->r[attach]);
+}
+
+static unsigned open_descriptors(void)
+{
+    DIR *dir = opendir("/proc/self/fd");
+    unsigned n = 0;
+
+    assert_non_null(dir);
+    while (readdir(dir))
+        n++;
+    closedir(dir);
+    return n;
+}
+
+static void as_many_as_there_may_be(void **state)
+{
+    static const struct rendezvous_ops crowd_ops = {
+        .up = crowd_up, .failed = crowd_bad, .gone = crowd_bad, .done = crowd_done};
+    struct http_trust trust = trust_all();
+    struct crowd crowd = {0};
+    struct err e = ERR_INIT;
+    struct world w;
+    char url[64];
+
+    (void)state;
+    open_world(&w);
+    peer_start(&w,
+               "seen = []\n"
+               "for i in range(100):\n"
+               "    hello(); seen.append(c)\n"
+               "statuses = set()\n"
+               "for c in seen:\n"
+               "    send('R', {}); o, e, x = until_x(); statuses.add(x['status'])\n"
+               "    assert o == b'%d' % x['status'], o\n"
+               "    c.close()\n"
+               "assert statuses == set(range(100)), statuses\n",
+               "server");
+    (void)snprintf(url, sizeof(url), "tls://localhost:%u", w.port);
+    unsigned before = open_descriptors();
+    for (unsigned i = 0; i < RENDEZVOUS_MAX; i++) {
+        int null = open("/dev/null", O_WRONLY | O_CLOEXEC), out[2];
+
+        assert_int_equal(pipe2(out, O_CLOEXEC), 0);
+        assert_true(dprintf(out[1], "%u", i) > 0);
+        close(out[1]);
+        struct rendezvous_spec spec = {.attach = i,
+                                       .url = url,
+                                       .secret = "s",
+                                       .agent = "i-1",
+                                       .dyno = "shop/run.5",
+                                       .fds = {null, out[0], dup(null)},
+                                       .trust = &trust};
+        assert_int_equal(rendezvous_open(w.loop, &spec, &crowd_ops, &crowd, &crowd.r[i], &e), 0);
+    }
+    run_until(&w, &crowd.up);
+    assert_true(open_descriptors() - before <= 8 * RENDEZVOUS_MAX);
+    uint64_t until = clock_boot() + PATIENCE;
+    while (crowd.done < RENDEZVOUS_MAX) {
+        assert_true(clock_boot() < until);
+        assert_true(sd_event_run(w.loop, 100 * USEC_PER_MSEC) >= 0);
+    }
+    assert_int_equal(crowd.up, RENDEZVOUS_MAX);
+    peer_is_content(&w);
+    close_world(&w);
+}
+
 static void what_is_no_attach(void **state)
 {
     static const char *const urls[] = {
@@ -975,6 +1069,7 @@ int main(void)
         cmocka_unit_test(wrong_after_r),
         cmocka_unit_test(a_byte_at_a_time),
         cmocka_unit_test(freed_in_its_own_call),
+        cmocka_unit_test(as_many_as_there_may_be),
         cmocka_unit_test(what_is_no_attach),
         cmocka_unit_test(addresses_never_dialled),
     };
