@@ -489,12 +489,12 @@ static json_t *refuse_store(struct command *c)
     return result_json(c, "refused", &e, true);
 }
 
-json_t *control_command(struct agent *a, const char *store, const json_t *json)
+json_t *control_command(struct agent *a, const char *store, const json_t *command)
 {
     scoped(command_done) struct command c = {
         .agent = a,
         .store = store,
-        .json = json,
+        .json = command,
         .id = "",
         .op = "",
         .limits = {.config = &a->config, .draining = model_drain_state(a->model)->on}};
@@ -506,7 +506,7 @@ json_t *control_command(struct agent *a, const char *store, const json_t *json)
         return result_json(&c, "refused", &e, true);
     }
     if (!strcmp(c.op, "sync"))
-        replaces = json_str(json, "replaces", NULL);
+        replaces = json_str(command, "replaces", NULL);
     switch (control_judge(model_control(a->model), model_command_outcome(a->model, c.id), store,
                           c.generation, replaces)) {
     case CONTROL_DUPLICATE:

@@ -4,6 +4,7 @@
 #include "base/frame.h"
 #include "base/scoped.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -135,6 +136,7 @@ static int do_stop(const struct task *t, struct err *e)
         r = dynoset_wanted(app, &wanted, e);
     if (r < 0)
         return r;
+    assert(app); /* it must be known */
     if (forget)
         return change_add_op(t, "forget", app, NULL, 0, e);
     return some ? stop_dynos(t, app, &wanted, &named, e) : stop_app(t, app, &wanted, e);

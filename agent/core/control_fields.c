@@ -145,7 +145,7 @@ int change_dynos(const struct task *t, const char *app, bool oneoffs, struct dyn
                  struct err *e)
 {
     const json_t *list = json_object_get(t->command, "dynos"), *text;
-    struct dyno_name name;
+    struct dyno_name name = {0};
     size_t i;
 
     if (json_array_size(list) == 0)

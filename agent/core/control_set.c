@@ -17,7 +17,7 @@ void dynoset_done(struct dynoset *s)
 
 static struct typeset *find_type(const struct dynoset *s, const char *type)
 {
-    for (size_t i = 0; i < s->n_types; i++)
+    for (size_t i = 0; s->types && i < s->n_types; i++)
         if (!strcmp(s->types[i].type, type))
             return &s->types[i];
     return NULL;

@@ -36,7 +36,7 @@ static json_t *capacity(const struct agent *a)
 
     (void)sysinfo(&info); /* zeros: not known */
     return json_pack("{s:i,s:I,s:i}", "dynos", (int)a->config.dynos_max, "memory",
-                     (json_int_t)(info.totalram * info.mem_unit), "cpus", n);
+                     (json_int_t)info.totalram * info.mem_unit, "cpus", n);
 }
 
 json_t *link_start_frame(struct link *l)
