@@ -27,7 +27,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 1)
 deps:
 	@packaging/deps/install build run
 deps-test:
-	@packaging/deps/install build run test
+	@packaging/deps/install build run test $$([ "$$(id -u)" != 0 ] || echo vm)
 run: deps
 	@$(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS)) all
 	@BUILD=$(abspath $(BUILD)) packaging/demo
