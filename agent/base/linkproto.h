@@ -35,7 +35,8 @@
  *   {"files": {}}          send the files anew.
  *   {"command": {"store": S, "command": COMMAND}}
  *   {"acked": {"exits": [ID]}}
- *   {"contact": {"ttl_ms": N}}    the controller has answered; at most once a second.
+ *   {"contact": {"ttl_ms": N, "ago_ms": N}}
+ *       the controller has answered, so long ago; at most once a second.
  *   {"status": {"state": "connecting"|"registered"|"backoff"|"conflict"|"off", "url": S|null,
  *               "error": S|null, "fault": S|null, "agent": S, "session": S|null,
  *               "retry_ms": N|null, "queued": N, "dropped": N, "counts": {S: N}}}

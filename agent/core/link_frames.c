@@ -92,11 +92,13 @@ static int on_acked(struct link *l, const json_t *body, struct err *e)
 
 static int on_contact(struct link *l, const json_t *body, struct err *e)
 {
+    const json_t *ago = json_object_get(body, "ago_ms");
     bool was_lost = !l->contacted;
 
-    if (!number_valid(json_object_get(body, "ttl_ms"), LINK_TTL_MAX_MS) || !l->routed)
+    if (!number_valid(json_object_get(body, "ttl_ms"), LINK_TTL_MAX_MS) ||
+        (ago && !number_valid(ago, LINK_AGO_MAX_MS)) || !l->routed)
         return odd(e, "a contact without its ttl_ms");
-    link_note_contact(l);
+    link_note_contact(l, (uint64_t)json_integer_value(ago) * USEC_PER_MSEC);
     if (was_lost || l->agent->withheld > 0)
         agent_reconcile_soon(l->agent);
     return 0;
@@ -360,7 +362,9 @@ json_t *agent_link(struct agent *a)
                      : json_null(),
         "exits_waiting", (json_int_t)outbox_waiting(l->outbox), "dropped", dropped, "store",
         control->store[0] ? control->store : NULL, "generation", (json_int_t)control->generation,
-        "conflict", l->conflict[0] ? l->conflict : NULL);
+        /* One that has taken over since is none any more. */
+        "conflict",
+        l->conflict[0] && strcmp(l->conflict, control->store) != 0 ? l->conflict : NULL);
     (void)json_object_update(j, more);
     json_decref(more);
     return j;

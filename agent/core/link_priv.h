@@ -16,6 +16,7 @@
 #define LINK_LABELS_MAX  200
 #define LINK_WAITING_MAX 1000      /* results and notices kept while it is dead; the oldest go */
 #define LINK_TTL_MAX_MS  604800000 /* docs/controller-openapi.yaml */
+#define LINK_AGO_MAX_MS  60000
 
 LIST_HEAD(remote_list, remote);
 
@@ -69,7 +70,7 @@ json_t *link_start_frame(struct link *l);
 void link_send_files(struct link *l);
 int link_load_id(struct link *l, struct err *e);
 void link_load_contact(struct link *l);
-void link_note_contact(struct link *l);
+void link_note_contact(struct link *l, uint64_t ago_usec);
 
 /* report.c */
 void link_on_event(void *userdata, const json_t *event);

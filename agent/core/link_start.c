@@ -173,12 +173,12 @@ void link_load_contact(struct link *l)
     l->contacted = true;
 }
 
-void link_note_contact(struct link *l)
+void link_note_contact(struct link *l, uint64_t ago_usec)
 {
     char path[300], text[CONTACT_MAX];
     struct err e = ERR_INIT;
 
-    l->contact = clock_boot();
+    l->contact = clock_boot() - ago_usec;
     if (l->contacted && l->contact - l->contact_written < LINK_CONTACT_EVERY)
         return;
     l->contacted = true;

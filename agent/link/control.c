@@ -34,10 +34,11 @@ static void on_acked(void *userdata, json_t *ids)
     control_tell(userdata, "acked", json_pack("{s:O}", "exits", ids));
 }
 
-static void on_contact(void *userdata, uint64_t ttl_usec)
+static void on_contact(void *userdata, uint64_t ttl_usec, uint64_t ago_usec)
 {
     control_tell(userdata, "contact",
-                 json_pack("{s:I}", "ttl_ms", (json_int_t)(ttl_usec / USEC_PER_MSEC)));
+                 json_pack("{s:I,s:I}", "ttl_ms", (json_int_t)(ttl_usec / USEC_PER_MSEC), "ago_ms",
+                           (json_int_t)(ago_usec / USEC_PER_MSEC)));
 }
 
 static void on_status(void *userdata, json_t *status)

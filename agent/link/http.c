@@ -59,7 +59,8 @@ struct verdict {
     int errnum;
 };
 
-/* A server that refuses our certificate says so, with TLS 1.3, only when the answer is read. */
+/* TLS that fails, rather than a connection that breaks in its midst. With TLS 1.3 a server that
+ * refuses our certificate says so only when the answer is read. */
 static bool is_tls_alert(const struct http_job *job)
 {
     return strstr(job->curl_text, "SSL routines") != NULL;
@@ -81,7 +82,6 @@ static struct verdict judge(const struct http_job *job, CURLcode code)
     case CURLE_SSL_ISSUER_ERROR:
     case CURLE_SSL_CERTPROBLEM:
     case CURLE_SSL_CLIENTCERT:
-    case CURLE_SSL_CONNECT_ERROR:
     case CURLE_SSL_CIPHER:
         return (struct verdict){"tls", FAULT_OPERATOR, EPROTO};
     case CURLE_FILESIZE_EXCEEDED:

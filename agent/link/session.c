@@ -113,6 +113,7 @@ void session_freep(struct session **sp)
     free(s->address);
     sd_event_source_disable_unref(s->command_timer);
     sd_event_source_disable_unref(s->status_timer);
+    sd_event_source_disable_unref(s->contact_timer);
     sd_event_unref(s->loop);
     free(s);
     *sp = NULL;

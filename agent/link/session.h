@@ -27,7 +27,7 @@ struct session_ops {
     /* One command of the store STORE; the next comes after session_result() of this one. */
     void (*command)(void *userdata, const char *store, json_t *command);
     void (*acked)(void *userdata, json_t *exit_ids);
-    void (*contact)(void *userdata, uint64_t ttl_usec);
+    void (*contact)(void *userdata, uint64_t ttl_usec, uint64_t ago_usec); /* an answer, so old */
     void (*status)(void *userdata, json_t *status);       /* as base/linkproto.h has it */
     void (*renew_files)(void *userdata);                  /* session_files() follows */
     void (*address)(void *userdata, const char *address); /* ours, found on the way */

@@ -84,14 +84,30 @@ static void lane_failed(struct lane *lane, const struct backend_reply *reply)
     }
 }
 
+static int on_contact_timer(sd_event_source *source, uint64_t usec, void *userdata);
+
+/* Not more often than once a second, but the last one, after which there may be silence, always. */
 static void tell_contact(struct session *s)
 {
     uint64_t now = clock_boot();
 
-    if (s->contact != 0 && now - s->contact < CONTACT_USEC)
+    if (s->contact != 0 && now - s->contact < CONTACT_USEC) {
+        (void)timer_set(s->loop, &s->contact_timer, "contact", s->contact + CONTACT_USEC,
+                        on_contact_timer, s);
         return;
+    }
     s->contact = now;
-    s->ops->contact(s->userdata, s->timing.ttl_usec);
+    s->ops->contact(s->userdata, s->timing.ttl_usec, now - s->answered);
+}
+
+static int on_contact_timer(sd_event_source *source, uint64_t usec, void *userdata)
+{
+    struct session *s = userdata;
+
+    (void)source;
+    (void)usec;
+    tell_contact(s);
+    return 0;
 }
 
 /* What kept the other lanes waiting may be over too; they find out now. */
@@ -116,6 +132,7 @@ static void on_reply(void *userdata, const struct backend_reply *reply)
         if (lane != &s->lanes[LANE_REGISTER])
             s->lost = 0;
         lane->type->done(s, reply);
+        s->answered = clock_boot();
         tell_contact(s);
     } else {
         lane_failed(lane, reply);

@@ -89,8 +89,10 @@ struct session {
     uint64_t report_at; /* USEC_NEVER: nothing new */
     uint64_t report_seq;
     uint64_t beat_seq;
-    uint64_t heard; /* when the last report or heartbeat that was answered had been sent */
-    uint64_t contact;
+    uint64_t heard;    /* when the last report or heartbeat that was answered had been sent */
+    uint64_t answered; /* when the last answer came */
+    uint64_t contact;  /* when dynod was told so */
+    sd_event_source *contact_timer;
     uint64_t dropped_before; /* by earlier processes */
 
     /* Commands. */

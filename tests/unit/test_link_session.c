@@ -43,7 +43,7 @@ struct world {
     json_t *acked;
     json_t *status;
     unsigned n_contacts, n_status, n_renew;
-    uint64_t ttl;
+    uint64_t ttl, ago;
 };
 
 /* The ops have no place for userdata at open: one world at a time. */
@@ -150,12 +150,13 @@ static void on_acked(void *userdata, json_t *ids)
     assert_int_equal(json_array_extend(w->acked, ids), 0);
 }
 
-static void on_contact(void *userdata, uint64_t ttl_usec)
+static void on_contact(void *userdata, uint64_t ttl_usec, uint64_t ago_usec)
 {
     struct world *w = userdata;
 
     w->n_contacts++;
     w->ttl = ttl_usec;
+    w->ago = ago_usec;
 }
 
 static void on_status(void *userdata, json_t *status)
@@ -832,13 +833,21 @@ static void contact_is_told_once_a_second(void **state)
         result(w, text);
     }
     assert_int_equal(w->n_contacts, 1);
-    run_for(w, CONTACT_USEC);
-    answer_commands(await(w, COMMANDS), "[]");
+    assert_int_equal(w->ago, 0);
+    /* The last one is told, though silence follows: with its time, not the second's end. */
+    run_for(w, CONTACT_USEC + 100 * USEC_PER_MSEC);
     assert_int_equal(w->n_contacts, 2);
+    assert_in_range(w->ago, CONTACT_USEC / 2, CONTACT_USEC + 100 * USEC_PER_MSEC);
+    run_for(w, CONTACT_USEC);
+    assert_int_equal(w->n_contacts, 2);
+    answer_commands(await(w, COMMANDS), "[]");
+    assert_int_equal(w->n_contacts, 3);
+    assert_int_equal(w->ago, 0);
     /* An error is none. */
     run_for(w, CONTACT_USEC);
     fail_as(await(w, COMMANDS), BACKEND_FAILED, "server-error", 0);
-    assert_int_equal(w->n_contacts, 2);
+    run_for(w, CONTACT_USEC);
+    assert_int_equal(w->n_contacts, 3);
 }
 
 static void without_controllers_nothing_is_kept(void **state)
