@@ -3,11 +3,13 @@
 
 Options as controller.py's. On the people's port besides:
 
-  POST /rogue/fault    {"kind": K, "calls": ["commands", ..]?, ...}   from now on, until {"kind": null}
+  POST /rogue/fault    {"kind": K, "calls": ["commands", ..]?, "times": N?, ...}   from now on, so often, or
+                       until {"kind": null}; {"all": [F, ..]}: several, the first that fits
   POST /rogue/deliver  {"agent": A, "commands": [..]}   the next long-poll's answer, to the letter
   POST /rogue/times    {"heartbeat_ms"?, "ttl_ms"?, "poll_ms"?}   what sessions get from now on
   POST /rogue/forget-dynos  {"agent": A}   as if it had been told of none
-  GET  /rogue          {"calls": {"register": N, ..}, "bytes": N}   how often was called, what was poured out
+  GET  /rogue          {"calls": {"register": N, ..}, "bytes": N, "left": N}   how often was called, what was
+                       poured out, how many answers are still to be spoiled
 
 Kinds, with their members: FAULTS below.
 """
@@ -124,16 +126,19 @@ class RogueFleet(Fleet):
 class Rogue(controller.Controller):
     def __init__(self, fleet, record=None):
         super().__init__(fleet, record)
-        self.fault, self.state, self.calls = None, {"bytes": 0}, Counter()
+        self.faults, self.state, self.calls = [], {"bytes": 0}, Counter()
 
     def agent_routes(self):
         return [(method, path, self.spoiled(path.rsplit("/", 1)[1], fn)) for method, path, fn in super().agent_routes()]
 
     def spoiled(self, call, good):
         def serve(http, body, agent):
-            self.calls[call] += 1
-            f = self.fault
-            if not f or call not in f.get("calls", [call]):
+            with self.fleet.lock:
+                self.calls[call] += 1
+                f = next((f for f in self.faults if call in f.get("calls", [call]) and f["times"] > 0), None)
+                if f:
+                    f["times"] -= 1
+            if not f:
                 return good(http, body, agent)
             return lambda http: FAULTS[f["kind"]](http, f, self.state)
         return serve
@@ -142,13 +147,15 @@ class Rogue(controller.Controller):
         return super().people_routes() + [
             ("POST", "/rogue/fault", self.set_fault), ("POST", "/rogue/deliver", self.deliver),
             ("POST", "/rogue/times", self.set_times), ("POST", "/rogue/forget-dynos", self.forget_dynos),
-            ("GET", "/rogue", lambda http, body: {"calls": self.calls, **self.state})]
+            ("GET", "/rogue", lambda http, body: {
+                "calls": self.calls, **self.state, "left": sum(f["times"] for f in self.faults)})]
 
     def set_fault(self, http, body):
         with self.fleet.lock:
-            if body["kind"] and body["kind"] not in FAULTS:
+            faults = body["all"] if "all" in body else [body] if body["kind"] else []
+            if any(f["kind"] not in FAULTS for f in faults):
                 raise controller.Refused(400, f"one of {', '.join(FAULTS)}")
-            self.fault = body if body["kind"] else None
+            self.faults = [{"times": 10**9, **f} for f in faults]
             self.calls.clear()
             self.state["bytes"] = 0
             return {}

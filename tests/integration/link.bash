@@ -72,7 +72,7 @@ prefixed() { case $1 in /*) echo "$1" ;; *) echo "/v1/$1" ;; esac; }
 asks() { [ "$(ask "$1" | jq -c -r "$2")" = "$3" ]; }
 instance() { ask instances | jq -r ".[] | select(.agent == \"$ID\") | $1"; }
 instance_is() { [ "$(instance "$1")" = "$2" ]; }
-registered() { instance_is .state alive; }
+registered() { link_is .state registered && instance_is .state alive; }
 
 # ordered OP JSON: any command, with its result. done_by: the result's status.
 ordered() { tell "agents/$ID/commands" "$(jq -nc --arg op "$1" --argjson more "${2:-"{}"}" '{op: $op} + $more')"; }
@@ -139,3 +139,86 @@ exits_here() {
 }
 exits_there() { ask exits | jq -r '[.[].id] | sort | .[]'; }
 exits_agree() { [ "$(exits_here)" = "$(exits_there)" ]; }
+
+# After each test, whatever a failed one left: controller "one", the right token, no app.
+link_tidy() {
+    cp "$CTL/token" "$CTL/agent-token"
+    [ -e "$CTL/two/pid" ] && controller_kill two
+    [ -e "$CTL/one/pid" ] || controller_again one
+    local app
+    for app in $(dyno ps --json | jq -r '.[].app' | sort -u); do
+        tell "apps/$app/stop" >/dev/null
+        dyno stop "$app" >/dev/null
+    done
+    wait_for all_ended
+}
+link_story_end() {
+    story_end
+    local rc=$?
+    controllers_end || rc=1
+    return $rc
+}
+
+# --- a controller gone wrong --------------------------------------------------------------------------------
+
+LINK_RSS_MAX_KB=65536
+
+rogue_begin() {
+    story_begin
+    controllers_begin one two
+    slug_for_link
+    controller_start one
+    agent_link_start "$(url_of one)"
+    wait_for registered
+    released shop '{"web": 1, "worker": 1}'
+    pids shop >"$STORY/pids"
+    link_pid >"$STORY/link-pid"
+}
+rogue_end() {
+    well
+    link_story_end
+}
+
+# fault JSON: from now on. well: no more.
+fault() { tell /rogue/fault "$1" | jq -e '. == {}' >/dev/null; }
+well() { fault '{"kind": null}'; }
+
+# The same dynos, the same dynod-link, and it never was large.
+untouched() {
+    same "$(pids shop)" "$(cat "$STORY/pids")"
+    same "$(link_pid)" "$(cat "$STORY/link-pid")"
+    local kb
+    kb=$(awk '/^VmHWM/ { print $2 }' "/proc/$(link_pid)/status")
+    [ "$kb" -le "$LINK_RSS_MAX_KB" ] || fail "dynod-link needed $kb kB"
+}
+
+# hurt KIND FAULT...: each FAULT spoils two answers. Errors of KIND are counted and shown, nothing is
+# touched, and everything works again.
+hurt() {
+    local kind=$1 before
+    before=$(link ".counts[\"$kind\"] // 0")
+    shift
+    fault "$(printf '%s\n' "$@" | jq -sc '{all: map({times: 2} + .)}')" || fail "no such fault: $*"
+    wait_for counted "$kind" "$before" || { link .counts; return 1; }
+    untouched
+    has "$(dyno doctor 2>&1)" "$kind"
+    wait_for spent
+    wait_for counted "$kind" $((before + 1))
+    recovers
+}
+spent() { [ "$(ask /rogue | jq .left)" = 0 ]; }
+# By itself, and commands get through.
+recovers() {
+    well
+    wait_for registered
+    ordered_is "done -" scale '{"app": "shop", "formation": {"worker": 1}}'
+    untouched
+}
+# A new dynod-link, which registers as a first thing.
+link_anew() {
+    local pid
+    pid=$(link_pid)
+    kill -KILL "$pid"
+    wait_for link_again "$pid"
+    link_pid >"$STORY/link-pid"
+}
