@@ -119,7 +119,7 @@ static void reap(struct init *in)
 /* A sender whom our namespace does not know is outside of it. */
 static void read_signals(struct init *in)
 {
-    struct signalfd_siginfo infos[4];
+    struct signalfd_siginfo infos[4] = {0}; /* analyzers do not know that the kernel fills them */
     long n;
 
     while ((n = sys3(__NR_read, in->sigfd, infos, sizeof(infos))) > 0)
