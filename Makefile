@@ -53,7 +53,7 @@ $(INCLUDE_ROOTS):
 
 # Program sources live in a folder of their own below their component, or are its main.c.
 LIB_SRC_base    := $(wildcard agent/base/*.c)
-LIB_SRC_slug    := $(wildcard slug/*.c)
+LIB_SRC_slug    := $(wildcard slug/*.c slug/image/*.c)
 LIB_SRC_isolate := $(wildcard isolate/*.c)
 LIB_SRC_core    := $(filter-out agent/core/main.c,$(wildcard agent/core/*.c))
 LIB_SRC_logs    := $(filter-out agent/logs/main.c,$(wildcard agent/logs/*.c))
