@@ -89,9 +89,10 @@ teardown_file() { link_story_end; }
     name=$(jq -r .result.answer.dyno <<<"$answer")
     run_told() { asks exits "[.[] | select(.dyno == \"$name\")] | map(.status, .fault) | join(\" \")" "5 app"; }
     wait_for run_told
-    answer=$(tell apps/shop/run '{"argv": ["sh", "-c", "exit 6"], "num": 4123}')
+    answer=$(tell apps/shop/run '{"argv": ["sh", "-c", "exit 0"], "num": 4123}')
     same "$(jq -r .result.answer.dyno <<<"$answer")" run.4123
-    cp "$STORY/link.tgz" "$STORY/other.tgz" && printf x >>"$STORY/other.tgz"
+    run_completed() { asks exits '[.[] | select(.dyno == "run.4123")] | map(.cause, .status, .fault) | join(" ")' "complete 0 none"; }
+    wait_for run_completed
     ordered_is "done -" prefetch "{\"slug\": \"file://$STORY/link.tgz\", \"digest\": \"$(digest_of "$STORY/link.tgz")\"}"
 }
 
