@@ -201,14 +201,19 @@ void agent_reconcile_soon(struct agent *a)
         log_err("reconcile: no memory");
 }
 
-/* Somebody who knows has spoken about APP: its dynos are not held any more. */
-static void release_held(struct agent *a, const char *app)
+bool agent_release_held(struct agent *a, const char *app)
 {
     struct dyno *d;
+    bool any = false;
 
     TAILQ_FOREACH (d, &a->dynos, link)
-        if (!strcmp(d->name.app, app))
+        if (d->held && !strcmp(d->name.app, app)) {
             d->held = false;
+            if (d->run)
+                run_unhold(d->run);
+            any = true;
+        }
+    return any;
 }
 
 int agent_change(struct agent *a, const json_t *entry, json_t **ret_entry, struct err *e)
@@ -218,7 +223,7 @@ int agent_change(struct agent *a, const json_t *entry, json_t **ret_entry, struc
     if (r < 0)
         return r;
     if (a->forgetful && strcmp(json_str(entry, "op", ""), "ran") != 0)
-        release_held(a, json_str(entry, "app", ""));
+        (void)agent_release_held(a, json_str(entry, "app", ""));
     agent_reconcile_soon(a);
     return 0;
 }

@@ -206,6 +206,15 @@ static int parse_dyno(const char *app, const char *dyno, struct dyno_name *ret, 
     return 0;
 }
 
+/* An app that the journal has lost, though dynos of it run on: ended, they are gone for good. */
+static bool end_forgotten(struct agent *a, const char *app)
+{
+    if (model_app(a->model, app) || !agent_release_held(a, app))
+        return false;
+    agent_reconcile_soon(a);
+    return true;
+}
+
 /* OP "stop" or "restart". */
 static int command(struct agent *a, const char *op, const char *app, const char *dyno,
                    const char *answer_key, json_t **ret, struct err *e)
@@ -249,6 +258,13 @@ int agent_restart(struct agent *a, const char *app, const char *dyno, json_t **r
 
 int agent_stop(struct agent *a, const char *app, const char *dyno, json_t **ret, struct err *e)
 {
+    json_t *names = names_of(a, app, NULL);
+
+    if (!dyno && end_forgotten(a, app)) {
+        *ret = json_pack("{s:o}", "stopped", names);
+        return 0;
+    }
+    json_decref(names);
     return command(a, "stop", app, dyno, "stopped", ret, e);
 }
 

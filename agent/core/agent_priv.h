@@ -68,6 +68,9 @@ struct agent {
 void agent_reconcile_soon(struct agent *a);
 /* Applies ENTRY to the desired state and has it acted on. */
 int agent_change(struct agent *a, const json_t *entry, json_t **ret_entry, struct err *e);
+/* Somebody who knows has spoken about APP: its dynos are not held any more (dyno.h). Whether any
+ * was. */
+bool agent_release_held(struct agent *a, const char *app);
 struct dyno *agent_find_dyno(struct agent *a, const struct dyno_name *name);
 /* An event of KIND about a dyno or (DYNO NULL) the agent; FIELDS (taken, may be NULL) go into it.
  */

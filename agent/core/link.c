@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/scoped.h"
 #include "base/str.h"
+#include "core/dyno.h"
 #include "core/helper.h"
 
 #include <errno.h>
@@ -14,7 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FIRMWARE_MAX 256u
+#define FIRMWARE_MAX        256u
+#define LINK_ADOPT_PATIENCE (2 * USEC_PER_SEC)
 
 static int on_retry(sd_event_source *s, uint64_t usec, void *userdata);
 
@@ -171,6 +173,7 @@ static int on_retry(sd_event_source *s, uint64_t usec, void *userdata)
 
     (void)s;
     (void)usec;
+    l->adopting = false;
     if (l->peer) {
         if (l->broken)
             lost(l);
@@ -241,10 +244,32 @@ int link_open(struct agent *a, uid_t uid, struct link **ret, struct err *e)
     return 0;
 }
 
+static bool any_adopting(const struct agent *a)
+{
+    const struct dyno *d;
+
+    TAILQ_FOREACH (d, &a->dynos, link)
+        if (d->adopted && d->state == DYNO_STARTING)
+            return true;
+    return false;
+}
+
+void link_adopted(struct link *l)
+{
+    if (l->adopting && !any_adopting(l->agent)) {
+        l->adopting = false;
+        restart_at(l, clock_boot());
+    }
+}
+
+/* What was up is up, but that is known only when its dyno-init and its port have been asked; a
+ * snapshot before that would take it out of its route for nothing. */
 void link_start(struct link *l)
 {
-    if (l)
-        restart_at(l, clock_boot());
+    if (!l)
+        return;
+    l->adopting = any_adopting(l->agent);
+    restart_at(l, clock_boot() + (l->adopting ? LINK_ADOPT_PATIENCE : 0));
 }
 
 void link_freep(struct link **lp)

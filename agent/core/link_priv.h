@@ -28,6 +28,7 @@ struct link {
     bool broken;       /* it takes no frames: it is ended at the next turn */
     int pidfd;
     uint64_t started; /* boot usec */
+    bool adopting; /* it waits for the dynos that an earlier agent left */
     bool tried;
     unsigned restarts, failures;
     sd_event_source *retry;     /* timer "link-restart" */
@@ -61,6 +62,9 @@ bool link_send(struct link *l, json_t *frame, const int *fds, size_t n_fds);
 void link_send_or_keep(struct link *l, json_t *frame);
 /* The other end of SOCK (taken) speaks for the controller. */
 int link_connected(struct link *l, int sock, struct err *e);
+
+/* link.c: a dyno has changed: have those that were adopted said how they are? */
+void link_adopted(struct link *l);
 
 /* link_frames.c: one frame of dynod-link's. */
 void link_on_frame(struct link *l, struct frame *f);

@@ -39,6 +39,8 @@ void agent_dyno_changed(struct agent *a, const struct dyno *d)
     struct link *l = a->link;
     char name[DYNO_TEXT_MAX];
 
+    if (l)
+        link_adopted(l);
     if (!l || !l->peer)
         return;
     json_t *dyno = dyno_report(l, d);
@@ -56,6 +58,8 @@ void agent_dyno_gone(struct agent *a, const struct dyno_name *name)
     struct link *l = a->link;
     char text[DYNO_TEXT_MAX];
 
+    if (l)
+        link_adopted(l);
     if (!l || !l->peer || json_object_del(l->reported, dyno_name_text(name, text)) < 0)
         return; /* nothing was told of it */
     (void)link_send(l, json_pack("{s:s}", "gone", text), NULL, 0);

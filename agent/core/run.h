@@ -180,6 +180,7 @@ int run_adopt(struct run_env *env, const struct run_trace *trace, const struct d
 bool run_told_to_stop(const struct run *r);
 /* Its owner may only have been forgotten (dyno.h); that is remembered in its directory. */
 void run_hold(struct run *r);
+void run_unhold(struct run *r);
 bool run_held(const struct run *r);
 /* As run_record_end(), for a trace that nothing runs of for us any more. */
 int run_trace_record(struct run_env *env, struct run_trace *trace, const json_t *fields,

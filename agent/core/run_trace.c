@@ -127,6 +127,11 @@ void run_hold(struct run *r)
         log_warn("%s: it cannot be marked as held: %s", r->id, strerror(errno));
 }
 
+void run_unhold(struct run *r)
+{
+    (void)unlinkat(r->dirfd, RUN_HELD, 0); /* most have none */
+}
+
 bool run_held(const struct run *r)
 {
     return faccessat(r->dirfd, RUN_HELD, F_OK, AT_SYMLINK_NOFOLLOW) == 0;

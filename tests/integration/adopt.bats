@@ -310,6 +310,20 @@ command_of() {
     wait_for only_one
 }
 
+@test "what the journal forgot can be stopped, and an agent after that does not hold it" {
+    start sleeper=2
+    wait_up adopt/sleeper.1 adopt/sleeper.2
+    agent_kill KILL
+    echo '{"v":99}' >"$AGENT/state/journal"
+    agent_again
+    wait_up adopt/sleeper.1 adopt/sleeper.2
+    dyno stop adopt
+    agent_kill KILL # perhaps before its SIGTERM went out
+    agent_again
+    none_left() { [ "$(dyno ps --json)" = '[]' ]; }
+    wait_for none_left
+}
+
 @test "a journal that is gone is no command to stop" {
     start sleeper=1
     wait_up adopt/sleeper.1
