@@ -413,31 +413,42 @@ static void http_use_files(struct backend *b, const struct files *files)
     ((struct server *)b)->files = files;
 }
 
-static void http_close(struct backend *b)
+static void server_free(struct server *s)
 {
-    struct server *s = (struct server *)b;
+    struct call *c;
 
-    if (!s)
-        return;
-    while (s->calls)
-        call_free(s->calls);
+    while ((c = s->calls)) {
+        s->calls = c->next;
+        c->prev = NULL; /* it is in no list any more, nor does the next one need to be */
+        call_free(c);
+    }
     free(s->agent);
     free(s);
 }
 
+static void server_freep(struct server **s)
+{
+    if (*s)
+        server_free(*s);
+}
+
+static void http_close(struct backend *b)
+{
+    if (b)
+        server_free((struct server *)b);
+}
+
 static int http_open(const struct backend_setup *setup, struct backend **ret, struct err *e)
 {
-    struct server *s = calloc(1, sizeof(*s));
+    scoped(server_freep) struct server *s = calloc(1, sizeof(*s));
 
-    if (!s || !(s->agent = strdup(setup->agent))) {
-        free(s);
+    if (!s || !(s->agent = strdup(setup->agent)))
         return err_set(e, ENOMEM, "open the controller");
-    }
     s->base.ops = backend_http();
     s->http = setup->http;
     s->on_address = setup->on_address;
     s->userdata = setup->userdata;
-    *ret = &s->base;
+    *ret = (struct backend *)TAKE_PTR(s);
     return 0;
 }
 

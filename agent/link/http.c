@@ -382,7 +382,7 @@ static void finish(struct http *h)
     CURLMsg *msg;
     int left;
 
-    h->freed = &freed;
+    h->freed = &freed; /* cppcheck-suppress autoVariables ; taken back below */
     while ((msg = curl_multi_info_read(h->multi, &left))) {
         struct http_job *job = NULL;
         CURLcode code = msg->data.result;

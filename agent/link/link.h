@@ -36,8 +36,8 @@ int identity_find(struct link *l, struct err *e);
 void identity_address(struct link *l, const char *address);
 
 /* attaches.c */
-int attach_open(struct link *l, const json_t *spec, struct frame *f, struct err *e);
-int attach_ended(struct link *l, const json_t *spec, struct err *e);
+int attach_open(struct link *l, const json_t *j, struct frame *f, struct err *e);
+int attach_ended(struct link *l, const json_t *j, struct err *e);
 void attaches_free(struct link *l);
 
 #endif

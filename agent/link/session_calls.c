@@ -366,8 +366,9 @@ static uint64_t heartbeat_due(const struct session *s)
 static double one_digit(unsigned long load)
 {
     unsigned long unit = 1UL << SI_LOAD_SHIFT;
+    unsigned long tenths = (load * 10 + unit / 2) / unit;
 
-    return (double)((load * 10 + unit / 2) / unit) / 10;
+    return (double)tenths / 10;
 }
 
 static json_t *load_now(void)

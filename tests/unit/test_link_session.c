@@ -833,7 +833,7 @@ static void contact_is_told_once_a_second(void **state)
         result(w, text);
     }
     assert_int_equal(w->n_contacts, 1);
-    assert_int_equal(w->ago, 0);
+    assert_true(w->ago < 50 * USEC_PER_MSEC);
     /* The last one is told, though silence follows: with its time, not the second's end. */
     run_for(w, CONTACT_USEC + 100 * USEC_PER_MSEC);
     assert_int_equal(w->n_contacts, 2);
@@ -842,7 +842,7 @@ static void contact_is_told_once_a_second(void **state)
     assert_int_equal(w->n_contacts, 2);
     answer_commands(await(w, COMMANDS), "[]");
     assert_int_equal(w->n_contacts, 3);
-    assert_int_equal(w->ago, 0);
+    assert_true(w->ago < 50 * USEC_PER_MSEC);
     /* An error is none. */
     run_for(w, CONTACT_USEC);
     fail_as(await(w, COMMANDS), BACKEND_FAILED, "server-error", 0);
