@@ -13,6 +13,8 @@
 enum state {
     STATE_MEMBER, /* before a header, or the end */
     STATE_BODY,
+    STATE_BROKEN,  /* in a body that does not go on */
+    STATE_TRAILER, /* behind a body */
     STATE_ENDED,
 };
 
@@ -232,11 +234,15 @@ static int check_limits(const struct gunzip *g, struct err *e)
     return 0;
 }
 
-/* One step of the body. The bytes that it gave, or -errno; the state may have changed. */
+/* One step of the body. The bytes that it gave, or -errno; the state may have changed. What comes
+ * before a flaw is given before the flaw is told, so that it is the first flaw of an archive that
+ * is told, however the bytes were cut up on their way. */
 static ssize_t read_body(struct gunzip *g, void *buf, size_t cap, struct err *e)
 {
-    int r = g->in_len > 0 ? 1 : refill(g, e);
+    int r = check_limits(g, e);
 
+    if (r == 0)
+        r = g->in_len > 0 ? 1 : refill(g, e);
     if (r < 0)
         return r;
     if (g->in_len == 0) /* the inflater may still hold output */
@@ -244,8 +250,6 @@ static ssize_t read_body(struct gunzip *g, void *buf, size_t cap, struct err *e)
     struct inflate_io io = {.in = g->in, .in_len = g->in_len, .out = buf, .out_len = cap};
     enum inflate_result result = g->ops->step(g->inflater, &io);
     size_t n = cap - io.out_len;
-    if (result == INFLATE_BAD)
-        return bad(e, "the gzip file is damaged");
     if (result == INFLATE_MORE && n == 0 && g->up_ended && io.in_len == g->in_len)
         return cut_short(e);
     g->in = io.in;
@@ -253,10 +257,26 @@ static ssize_t read_body(struct gunzip *g, void *buf, size_t cap, struct err *e)
     g->crc = g->ops->crc(g->crc, buf, n);
     g->size += (uint32_t)n;
     g->out_total += n;
-    r = check_limits(g, e);
-    if (r == 0 && result == INFLATE_END)
-        r = read_trailer(g, e);
-    return r < 0 ? r : (ssize_t)n;
+    if (result != INFLATE_MORE)
+        g->state = result == INFLATE_END ? STATE_TRAILER : STATE_BROKEN;
+    return (ssize_t)n;
+}
+
+static ssize_t read_state(struct gunzip *g, void *buf, size_t cap, struct err *e)
+{
+    int r = 0;
+
+    switch (g->state) {
+    case STATE_MEMBER:
+        return read_member(g, e);
+    case STATE_BODY:
+        return read_body(g, buf, cap, e);
+    case STATE_TRAILER:
+        r = check_limits(g, e);
+        return r < 0 ? r : read_trailer(g, e);
+    default:
+        return bad(e, "the gzip file is damaged");
+    }
 }
 
 static ssize_t gunzip_read(struct stream *base, void *buf, size_t cap, struct err *e)
@@ -264,7 +284,7 @@ static ssize_t gunzip_read(struct stream *base, void *buf, size_t cap, struct er
     struct gunzip *g = (struct gunzip *)base;
 
     while (g->state != STATE_ENDED) {
-        ssize_t n = g->state == STATE_MEMBER ? read_member(g, e) : read_body(g, buf, cap, e);
+        ssize_t n = read_state(g, buf, cap, e);
 
         if (n != 0)
             return n;

@@ -17,12 +17,30 @@ ssize_t stream_read(struct stream *s, void *buf, size_t cap, struct err *e)
     return n;
 }
 
+ssize_t stream_next(struct stream *s, void *buf, size_t cap, const void **ret, struct err *e)
+{
+    uint64_t start;
+    ssize_t n;
+
+    if (!s->next) {
+        *ret = buf;
+        return stream_read(s, buf, cap, e);
+    }
+    start = clock_boot();
+    n = s->next(s, ret, e);
+    s->usec += clock_boot() - start;
+    if (n < 0 && !s->failed)
+        s->failed = s->step;
+    return n;
+}
+
 int stream_drain(struct stream *s, struct err *e)
 {
     char buf[16384];
+    const void *bytes;
     ssize_t n;
 
-    while ((n = stream_read(s, buf, sizeof(buf), e)) > 0)
+    while ((n = stream_next(s, buf, sizeof(buf), &bytes, e)) > 0)
         ;
     return (int)n;
 }

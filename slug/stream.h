@@ -16,6 +16,8 @@ struct stream {
     /* At most CAP bytes into BUF: their count, 0 at the end, -errno. After an error or the end it
      * is not called again. */
     ssize_t (*read)(struct stream *s, void *buf, size_t cap, struct err *e);
+    /* May be NULL: the next bytes where they lie, good until the next call. Otherwise as read. */
+    ssize_t (*next)(struct stream *s, const void **ret, struct err *e);
     const char *step;   /* of fetch.h: what to call a failure of this stage */
     const char *failed; /* NULL, or the step of the failure that passed through here */
     uint64_t usec;      /* spent in it and in the stages above it */
@@ -23,6 +25,9 @@ struct stream {
 
 /* Calls S->read and keeps S->failed and S->usec. */
 ssize_t stream_read(struct stream *s, void *buf, size_t cap, struct err *e);
+
+/* The next bytes, without a copy where S can: *ret is BUF, or good until the next call. */
+ssize_t stream_next(struct stream *s, void *buf, size_t cap, const void **ret, struct err *e);
 
 /* Reads S to its end and throws it away. */
 int stream_drain(struct stream *s, struct err *e);
