@@ -59,7 +59,6 @@ static int keep_dir(struct writer *w, const char *path, mode_t mode, const struc
 static int make_path(struct writer *w, const char *path, int *ret, struct err *e)
 {
     char part[FETCH_NAME_MAX];
-    struct timespec now = {.tv_nsec = UTIME_OMIT};
     scoped_fd dir = fcntl(w->stage, F_DUPFD_CLOEXEC, 3);
 
     if (dir < 0)
@@ -81,7 +80,7 @@ static int make_path(struct writer *w, const char *path, int *ret, struct err *e
         if (made) {
             memcpy(part, path, (size_t)(p - path));
             part[p - path - (p[-1] == '/')] = '\0';
-            int r = keep_dir(w, part, MODE_IMPLIED, &now, e);
+            int r = keep_dir(w, part, MODE_IMPLIED, &w->entry.mtime, e);
             if (r < 0)
                 return r;
         }
@@ -237,7 +236,10 @@ static int on_entry(struct slug_sink *sink, const struct slug_entry *entry, stru
     int dir, r;
 
     w->entry = *entry;
-    r = open_parent(w, entry->path, &dir, &name, e);
+    r = w->begun ? 0 : keep_dir(w, "", MODE_IMPLIED, &entry->mtime, e);
+    w->begun = true;
+    if (r == 0)
+        r = open_parent(w, entry->path, &dir, &name, e);
     if (r == 0 && entry->kind == SLUG_DIR)
         r = put_dir(w, entry, dir, name, e);
     else if (r == 0 && entry->kind == SLUG_FILE)
@@ -397,8 +399,6 @@ int writer_finish(struct writer *w, const struct slug_counts *counts, int *ret_a
         return r;
     scoped_fd app = openat(w->top, WRITER_APP, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (app < 0)
-        return disk_failed(w, errno, WRITER_APP, e);
-    if (!app_layout && fchmod(app, MODE_IMPLIED) < 0) /* unless the archive has an entry for it */
         return disk_failed(w, errno, WRITER_APP, e);
     r = apply_dirs(w, app, app_layout, e);
     if (r == 0 && syncfs(w->top) < 0)

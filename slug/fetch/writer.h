@@ -4,8 +4,10 @@
  * Nothing is opened by a path that a stranger chose but beneath the stage and without following a
  * symbolic link (openat2). Files are made new; what was there under the name is unlinked first, as
  * tar does, but a directory never gives way. Modes and times of directories are applied at the end:
- * until then the owner can write to all of them. What is to be applied waits in an unlinked file on
- * the same disk, so memory does not grow with the archive. */
+ * until then the owner can write to all of them. One that only its content names gets the time of
+ * the entry that named it first, so that the same archive gives the same tree at any hour. What is
+ * to be applied waits in an unlinked file on the same disk, so memory does not grow with the
+ * archive. */
 #ifndef SLUG_FETCH_WRITER_H
 #define SLUG_FETCH_WRITER_H
 
@@ -22,6 +24,7 @@ struct writer {
     int stage;  /* TOP/.stage */
     int parent; /* the directory of the last entry, O_PATH */
     char parent_path[FETCH_NAME_MAX];
+    bool begun;              /* there has been an entry */
     struct slug_entry entry; /* the last one; its texts are the walk's */
     int file;                /* what its data goes to */
     FILE *dirs;              /* what is to be applied to directories */

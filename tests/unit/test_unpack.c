@@ -231,6 +231,7 @@ static void a_root_layout_may_hold_app(void **state)
     assert_null(procfile_find(&res.o.types, "wrong"));
     assert_text("top/app/app/models/x.rb", "x");
     assert_int_equal(stat_of("top/app").st_mode & 07777, 0755);
+    assert_int_equal(stat_of("top/app").st_mtim.tv_sec, 1000000000);
     outcome_done(&res.o);
 }
 
@@ -280,6 +281,8 @@ static void directories_without_write_mode_hold_files(void **state)
     assert_int_equal(stat_of("top/app/none").st_mode & 07777, 0500); /* the owner's rights */
     assert_int_equal(stat_of("top/app/none/sub/f").st_mode & 07777, 0400);
     assert_int_equal(stat_of("top/app/none/sub").st_mode & 07777, 0755); /* implied */
+    assert_int_equal(stat_of("top/app/none/sub").st_mtim.tv_sec, 1000000000);
+    assert_int_equal(stat_of("top/app").st_mtim.tv_sec, 1000000000);
 }
 
 static void later_entries_replace_earlier_ones(void **state)
