@@ -104,7 +104,7 @@
 
 #define FETCH_COMPRESSED_MAX (500ull << 20) /* docs/contract.md, "Slug" */
 #define FETCH_UNPACKED_MAX   (4ull << 30)
-#define FETCH_ENTRIES_MAX    1000000ull
+#define FETCH_ENTRIES_MAX    500000ull
 #define FETCH_DEPTH_MAX      256ull
 #define FETCH_NAME_MAX       4096ull
 #define FETCH_RATIO_MAX      200ull /* unpacked : compressed, above 64 MiB unpacked */

@@ -35,7 +35,7 @@ static const struct key keys[] = {
     {"store", "fetch_jobs", KEY_UNSIGNED, "4", AT(fetch_jobs), .min = 1, .max = 64},
     {"store", "compressed_max", KEY_BYTES, "500M", AT(compressed_max), .min = KIB, .max = TIB},
     {"store", "unpacked_max", KEY_BYTES, "4G", AT(unpacked_max), .min = KIB, .max = 16 * TIB},
-    {"store", "entries_max", KEY_U64, "1000000", AT(entries_max), .min = 1, .max = 1000000000},
+    {"store", "entries_max", KEY_U64, "500000", AT(entries_max), .min = 1, .max = 1000000000},
     {"store", "ratio_max", KEY_U64, "200", AT(ratio_max), .min = 1, .max = 1000000},
     {"store", "fetch_connect", KEY_USEC, "10s", AT(fetch_connect), .min = 10 * MS, .max = H},
     {"store", "fetch_stall", KEY_USEC, "30s", AT(fetch_stall), .min = 10 * MS, .max = H},

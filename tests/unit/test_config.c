@@ -130,7 +130,7 @@ static void defaults_are_the_documented_ones(void **state)
     assert_int_equal(c.fetch_jobs, 4);
     assert_int_equal(c.compressed_max, 500 * MIB);
     assert_int_equal(c.unpacked_max, 4096 * MIB);
-    assert_int_equal(c.entries_max, 1000000);
+    assert_int_equal(c.entries_max, 500000);
     assert_int_equal(c.ratio_max, 200);
     assert_int_equal(c.fetch_connect, 10 * SEC);
     assert_int_equal(c.fetch_stall, 30 * SEC);
