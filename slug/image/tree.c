@@ -7,9 +7,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define SLOTS_FIRST 1024
-#define FIRST       256
+#define STEP        65536u /* bytes: what arrays begin with and grow by multiples of */
 #define NO_INODE    UINT32_MAX
 
 static_assert(sizeof(struct dent) == 12 && sizeof(struct inode) <= 36, "as small as promised");
@@ -25,21 +26,38 @@ static int over_limit(struct err *e, const char *what, uint64_t limit)
     return err_blame(e, FAULT_APP);
 }
 
-/* Makes room for one more of SIZE bytes in *ARRAY, growing by half. */
+/* What reserve() took for LEN bytes: whole steps. */
+static size_t bytes_of(size_t len)
+{
+    return (len + STEP - 1) & ~(size_t)(STEP - 1);
+}
+
+/* Makes room for NEED members of SIZE bytes in *ARRAY, growing by half. Pages that are moved, not
+ * copied: realloc(3) would for a moment have both, in the heap. */
 static int reserve(void **array, size_t *cap, size_t need, size_t size)
 {
-    size_t n = *cap ? *cap : FIRST;
+    size_t bytes = bytes_of(*cap * size), grown = bytes;
+    void *to;
 
     if (need <= *cap)
         return 0;
-    while (n < need)
-        n += n / 2;
-    void *grown = reallocarray(*array, n, size);
-    if (!grown)
+    while (grown < need * size)
+        grown = grown ? bytes_of(grown + grown / 2) : STEP;
+    if (*array)
+        to = mremap(*array, bytes, grown, MREMAP_MAYMOVE);
+    else
+        to = mmap(NULL, grown, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (to == MAP_FAILED)
         return -ENOMEM;
-    *array = grown;
-    *cap = n;
+    *array = to;
+    *cap = grown / size;
     return 0;
+}
+
+static void release(void *array, size_t cap, size_t size)
+{
+    if (array)
+        (void)munmap(array, bytes_of(cap * size));
 }
 
 /* FNV-1a, then the finishing steps of MurmurHash3, with the seed going in before both. */
@@ -193,9 +211,9 @@ int tree_new(const struct image_limits *limits, struct tree **ret, struct err *e
 void tree_freep(struct tree **t)
 {
     if (*t) {
-        free((*t)->dents);
-        free((*t)->inodes);
-        free((*t)->texts);
+        release((*t)->dents, (*t)->cap_dents, sizeof(*(*t)->dents));
+        release((*t)->inodes, (*t)->cap_inodes, sizeof(*(*t)->inodes));
+        release((*t)->texts, (*t)->cap_texts, 1);
         free((*t)->slots);
         free((*t)->order);
         free((*t)->dirs);
