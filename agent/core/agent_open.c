@@ -5,6 +5,7 @@
 #include "base/fdio.h"
 #include "base/log.h"
 #include "base/scoped.h"
+#include "base/str.h"
 #include "core/control.h"
 #include "core/dyno.h"
 #include "core/link.h"
@@ -136,6 +137,35 @@ static int open_sandbox(struct agent *a, struct err *e)
     return r;
 }
 
+static int discard_slug(void *userdata, int dirfd, const char *name, struct err *e)
+{
+    struct agent *a = userdata;
+
+    return sweeper_take(a->sweeper, dirfd, name, e);
+}
+
+static void on_slug_dropped(void *userdata, const char *name, const char *why)
+{
+    char shown[80];
+
+    (void)userdata;
+    log_warn("cache: dropped %s: %s", text_escape(shown, sizeof(shown), name, strlen(name)), why);
+}
+
+/* After the sweeper: it removes what the cache drops. */
+static int open_cache(struct agent *a, struct err *e)
+{
+    char path[512];
+    const struct cache_options o = {.root = path,
+                                    .owner = a->slug_owner,
+                                    .discard = discard_slug,
+                                    .dropped = on_slug_dropped,
+                                    .userdata = a};
+
+    (void)snprintf(path, sizeof(path), "%s/cache", a->config.state_dir);
+    return cache_open(&o, &a->cache, e);
+}
+
 static int open_state(struct agent *a, struct err *e)
 {
     char path[512];
@@ -149,12 +179,11 @@ static int open_state(struct agent *a, struct err *e)
     a->forgetful = notice != NULL;
     if (r == 0)
         r = events_open(a->state_dirfd, &a->events, e);
-    (void)snprintf(path, sizeof(path), "%s/cache", a->config.state_dir);
-    if (r == 0)
-        r = cache_open(path, a->slug_owner, &a->cache, e);
     (void)snprintf(path, sizeof(path), "%s/trash", a->config.state_dir);
     if (r == 0)
         r = sweeper_open(a->loop, path, &a->sweeper, e);
+    if (r == 0)
+        r = open_cache(a, e);
     return r;
 }
 
@@ -250,11 +279,11 @@ void agent_freep(struct agent **ap)
     link_freep(&a->link);
     drain_close(a);
     logger_freep(&a->logger);
+    cache_freep(&a->cache); /* before the sweeper, which removes what it drops */
     sweeper_freep(&a->sweeper);
     events_freep(&a->events);
     journal_freep(&a->journal);
     model_freep(&a->model);
-    cache_freep(&a->cache);
     sandbox_freep(&a->sandbox);
     if (a->cgroups && empty)
         (void)cgroup_tree_remove(a->cgroups, &ignored); /* harmless when it stays */

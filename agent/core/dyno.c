@@ -388,6 +388,7 @@ static void act_provision(struct dyno *d)
     scoped(json_freep) json_t *meta = NULL;
     scoped_fd app_fd = -1;
     struct err e = ERR_INIT;
+    enum cache_kind kind;
     int r = 0;
 
     clear_facts(d);
@@ -403,7 +404,7 @@ static void act_provision(struct dyno *d)
         dyno_event(d, DEV_SLUG_READY);
         return;
     }
-    if (rel->resolved && cache_lookup(a->cache, &rel->digest, &app_fd, &e) == 0) {
+    if (rel->resolved && cache_lookup(a->cache, &rel->digest, &kind, &app_fd, &e) == 0) {
         dyno_event(d, DEV_SLUG_READY);
         return;
     }

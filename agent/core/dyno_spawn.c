@@ -192,9 +192,10 @@ static int choose_user(struct dyno *d, struct err *e)
 static int open_slug(const struct dyno *d, struct start *s, struct err *e)
 {
     const struct release *rel = &s->app->release;
+    enum cache_kind kind;
 
     if (!rel->dir)
-        return cache_lookup(d->agent->cache, &rel->digest, &s->slug_fd, e);
+        return cache_lookup(d->agent->cache, &rel->digest, &kind, &s->slug_fd, e);
     s->slug_fd = open(rel->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (s->slug_fd < 0) {
         (void)err_set(e, errno, "open the app's directory %s", rel->dir);

@@ -111,7 +111,7 @@ static void publish(struct job *j, const json_t *body)
         job_fail(j, &e, NULL);
         return;
     }
-    int r = cache_publish(j->fetcher->cache, j->incoming, &digest, body, &e);
+    int r = cache_publish(j->fetcher->cache, j->incoming, &digest, body, true, &e);
     if (r < 0) {
         job_fail(j, &e, NULL);
         return;
@@ -240,7 +240,7 @@ static int job_start(struct job *j, struct err *e)
     const char *local = file_path(j->url);
     if (local && (r = open_slug_file(local, &file, e)) < 0)
         return r;
-    r = cache_incoming(f->cache, j->incoming, &dir, e);
+    r = cache_incoming(f->cache, CACHE_DIRECTORY, j->incoming, &dir, e);
     if (r < 0) {
         j->incoming[0] = '\0';
         return r;
