@@ -13,6 +13,8 @@ static backend_fn *const backends[] = {
     store_file,
     store_http,
     store_https,
+    store_s3,
+    store_swift,
 };
 #define N_BACKENDS (sizeof(backends) / sizeof(backends[0]))
 

@@ -6,10 +6,14 @@
  * The settings come with the fetch's request, as the member "stores": one object per backend, named
  * as the backend. Secrets are in them: no error text may hold one, nor the query of a URL.
  *
- *   {"s3": {"endpoint","region","path_style","access_key","secret_key","session_token",
- *           "role": "imds"|null, "imds": URL},
- *    "swift": {"auth_url","auth_version","user","key","project","domain","region","storage_url"},
- *    "https": {"token": S, "cert": PEM, "key": PEM}}
+ *   {"s3": {"endpoint": URL (absent: Amazon's), "region" (us-east-1), "path_style": B (absent: as
+ *           s3_url.h says), "access_key", "secret_key", "session_token", or "role": "imds" with
+ *           "imds": URL (absent: the instance's own); none of them: requests are not signed},
+ *    "swift": {"auth_url", "auth_version": "1"|"3" (absent: as auth_url ends, /v1.0 or /v3),
+ *              "user", "key", "project", "domain" (Default), "region",
+ *              "storage_url": URL (absent: as the token's answer says)},
+ *    "https": {"hosts": "HOST[:PORT]..." (blanks between; the only ones that get what follows),
+ *              "token": S, "cert": PEM, "key": PEM}}
  *
  * A new backend: a file store_NAME.c with a function that gives its ops, and a line in store.c. */
 #ifndef SLUG_FETCH_STORE_H
@@ -80,7 +84,6 @@ enum store_verdict {
 
 struct store_ops {
     const char *scheme; /* without "://" */
-    const char *step;   /* what a failed open() is called; NULL: "http" */
     /* The address and the settings; no network, nothing opened. */
     int (*open)(struct store *s, struct err *e);
     void (*close)(struct store *s); /* may be NULL; S->state may be NULL */
@@ -137,5 +140,7 @@ const char *store_reply_header(const struct store_reply *r, const char *name);
 const struct store_ops *store_file(void);
 const struct store_ops *store_http(void);
 const struct store_ops *store_https(void);
+const struct store_ops *store_s3(void);
+const struct store_ops *store_swift(void);
 
 #endif

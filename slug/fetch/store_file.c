@@ -22,7 +22,7 @@ static int file_open(struct store *s, struct err *e)
 
 const struct store_ops *store_file(void)
 {
-    static const struct store_ops ops = {.scheme = "file", .step = "download", .open = file_open};
+    static const struct store_ops ops = {.scheme = "file", .open = file_open};
 
     return &ops;
 }
