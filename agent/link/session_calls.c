@@ -184,6 +184,7 @@ static int register_send(struct session *s, struct backend_request *rq, struct e
         (json_int_t)s->register_generation, "hash", s->register_hash, "dynos", dynos);
     if (!rq->body || (s->document && json_object_set(rq->body, "document", s->document) < 0))
         return err_set(e, ENOMEM, "make a registration");
+    s->instance_changed = false; /* what changes while it is on its way is told later */
     return 0;
 }
 
@@ -212,7 +213,6 @@ static void register_done(struct session *s, const struct backend_reply *reply)
     table_settle(s->table, s->told);
     pending_done(&s->pending);
     s->want_snapshot = false;
-    s->instance_changed = false;
     s->report_seq = s->beat_seq = 0;
     s->heard = s->lanes[LANE_REGISTER].sent;
     s->poll_at = 0;

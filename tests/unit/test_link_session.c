@@ -533,6 +533,23 @@ static void the_instance_is_told_when_it_changes(void **state)
     assert_null(json_object_get(c->body, "dynos"));
 }
 
+static void an_instance_that_changes_while_it_registers_is_told_of(void **state)
+{
+    scoped(world_free) struct world *w = world_before("[\"https://a\"]");
+    scoped(json_freep) json_t *j =
+        json_pack("{s:b,s:n,s:s}", "draining", 1, "deadline", "reason", "spot");
+    struct err e = ERR_INIT;
+
+    (void)state;
+    begin(w);
+    struct fake_call *c = await(w, ENLIST);
+    assert_int_equal(session_instance(w->s, j, &e), 0);
+    assert_false(json_equal(json_object_get(c->body, "instance"), j));
+    registered(w, "s-1", "db-1", 60000);
+    c = await(w, REPORT);
+    assert_true(json_equal(json_object_get(c->body, "instance"), j));
+}
+
 /* --- heartbeats ---------------------------------------------------------------------------------
  */
 
@@ -904,6 +921,7 @@ int main(void)
         cmocka_unit_test(a_report_is_repeated_as_it_was),
         cmocka_unit_test(everything_is_told_when_asked_for),
         cmocka_unit_test(the_instance_is_told_when_it_changes),
+        cmocka_unit_test(an_instance_that_changes_while_it_registers_is_told_of),
         cmocka_unit_test(heartbeats_go_where_no_report_does),
         cmocka_unit_test(a_heartbeat_is_small),
         cmocka_unit_test(commands_are_handed_over_one_by_one),
