@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define NOFILE_MAX 64
+#define NOFILE_MAX 128 /* FETCH_CONNECTIONS_MAX, and what else is open */
 
 /* CAP_SETPCAP is needed for the bounding set; without it the set does not matter, for nothing can
  * be gained from it once no_new_privs is on. */
@@ -78,13 +78,13 @@ int confine_privileges(struct err *e)
     return r < 0 ? r : limit(RLIMIT_NOFILE, NOFILE_MAX, e);
 }
 
-int confine(int dir, const char *ca_file, struct err *e)
+int confine(const struct confinement *c, struct err *e)
 {
     int r = confine_privileges(e);
 
     if (r == 0)
-        r = confine_landlock(dir, ca_file, e);
+        r = confine_landlock(c, e);
     if (r >= 0)
-        r = confine_seccomp(e); /* last: it forbids the rest */
+        r = confine_seccomp(c->role, e); /* last: it forbids the rest */
     return r < 0 ? err_wrap(e, "confine the fetch") : 0;
 }

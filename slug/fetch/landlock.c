@@ -1,4 +1,4 @@
-/* landlock.c - which files the fetch may touch. landlock(7); there is no wrapper in the libc. */
+/* landlock.c - which files a role may touch. landlock(7); there is no wrapper in the libc. */
 #include "slug/fetch/confine.h"
 
 #include "base/scoped.h"
@@ -19,6 +19,7 @@
 #define FS_TRUNCATE         (1ULL << 14) /* ABI 3 */
 #define FS_IOCTL_DEV        (1ULL << 15) /* ABI 5 */
 #define NET_BIND_TCP        (1ULL << 0)  /* ABI 4 */
+#define NET_CONNECT_TCP     (1ULL << 1)  /* ABI 4 */
 #define SCOPE_ABSTRACT_UNIX (1ULL << 0)  /* ABI 6 */
 #define SCOPE_SIGNAL        (1ULL << 1)  /* ABI 6 */
 
@@ -88,8 +89,23 @@ static int allow_read(int ruleset, const char *path, struct err *e)
     return allow(ruleset, fd, S_ISDIR(st.st_mode) ? FS_READ : FS_FILE, e);
 }
 
-int confine_landlock(int dir, const char *ca_file, struct err *e)
+static int allow_all(int ruleset, const struct confinement *c, uint64_t fs, struct err *e)
 {
+    bool network = c->role == CONFINE_WHOLE || c->role == CONFINE_DOWNLOAD;
+    int r = 0;
+
+    if (c->dir >= 0) /* nothing in it is executed, whatever the archive says */
+        r = allow(ruleset, c->dir, fs & ~(uint64_t)LANDLOCK_ACCESS_FS_EXECUTE, e);
+    for (size_t i = 0; r == 0 && network && i < sizeof(readable) / sizeof(readable[0]); i++)
+        r = allow_read(ruleset, readable[i], e);
+    if (r == 0 && network && c->ca_file)
+        r = allow_read(ruleset, c->ca_file, e);
+    return r;
+}
+
+int confine_landlock(const struct confinement *c, struct err *e)
+{
+    bool network = c->role == CONFINE_WHOLE || c->role == CONFINE_DOWNLOAD;
     long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
     struct ruleset attr = {.fs = handled_fs((int)abi)};
     int r = 0;
@@ -97,19 +113,14 @@ int confine_landlock(int dir, const char *ca_file, struct err *e)
     if (abi < ABI_MIN)
         return 0;
     if (abi >= 4)
-        attr.net = NET_BIND_TCP;
+        attr.net = network ? NET_BIND_TCP : NET_BIND_TCP | NET_CONNECT_TCP;
     if (abi >= 6)
         attr.scoped = SCOPE_ABSTRACT_UNIX | SCOPE_SIGNAL;
     /* Older kernels take a longer struct when what they do not know is 0. */
     scoped_fd ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
     if (ruleset < 0)
         return err_set(e, errno, "make a landlock ruleset");
-    /* Nothing in it is executed, whatever the archive says. */
-    r = allow(ruleset, dir, attr.fs & ~(uint64_t)LANDLOCK_ACCESS_FS_EXECUTE, e);
-    for (size_t i = 0; r == 0 && i < sizeof(readable) / sizeof(readable[0]); i++)
-        r = allow_read(ruleset, readable[i], e);
-    if (r == 0 && ca_file)
-        r = allow_read(ruleset, ca_file, e);
+    r = allow_all(ruleset, c, attr.fs, e);
     if (r == 0 && syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
         r = err_set(e, errno, "enter landlock");
     return r < 0 ? r : 1;

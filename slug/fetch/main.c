@@ -1,13 +1,15 @@
-/* dynod-fetch: download, verify and unpack one slug into the one directory it is handed. Started by
- * dynod (or by `dyno`), which speaks to it on fd 0; see slug/fetch.h. */
+/* dynod-fetch: one role of the fetch of a slug, its first argument, or all of it. Started by dynod
+ * (or by `dyno`), which speaks to it on fd 0; see slug/fetch.h. */
 #include "base/clock.h"
 #include "base/fdio.h"
 #include "base/log.h"
 #include "base/scoped.h"
 #include "slug/fetch/confine.h"
 #include "slug/fetch/request.h"
+#include "slug/fetch/role_download.h"
 #include "slug/fetch/run.h"
 #include "slug/fetch/talk.h"
+#include "slug/image/role.h"
 
 #include <curl/curl.h>
 #include <errno.h>
@@ -61,7 +63,7 @@ static int on_progress(void *userdata, uint64_t bytes, int64_t total, uint64_t e
 static int prepare(struct session *s, struct request *request, struct err *e)
 {
     struct frame f;
-    int r = talk_receive(s->conn, &f, e);
+    int r = talk_receive(s->conn, TALK_REQUEST_MS, &f, e);
 
     if (r < 0)
         return r;
@@ -69,7 +71,8 @@ static int prepare(struct session *s, struct request *request, struct err *e)
     frame_done(&f);
     if (r == 0 && curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
         r = err_say(e, ENOMEM, "prepare the download");
-    return r < 0 ? r : confine(request->dir, request->ca_file, e);
+    return r < 0 ? r
+                 : confine(&(struct confinement){CONFINE_WHOLE, request->dir, request->ca_file}, e);
 }
 
 static json_t *result_json(int r, const struct outcome *o, const struct err *e)
@@ -85,7 +88,7 @@ static json_t *result_json(int r, const struct outcome *o, const struct err *e)
     return talk_error(&too_large, &why);
 }
 
-static int serve(int fd, struct err *e)
+static int serve_whole(int fd, struct err *e)
 {
     scoped(frame_conn_freep) struct frame_conn *conn = NULL;
     scoped(request_done) struct request request = {.dir = -1, .file = -1};
@@ -106,8 +109,83 @@ static int serve(int fd, struct err *e)
     return talk_send(conn, json, e);
 }
 
+/* --- roles -------------------------------------------------------------------------------------
+ */
+
+struct role {
+    const char *name;
+    int (*prepare)(struct err *e); /* before there is a request; may be NULL */
+    /* With its request: confines itself where it has to look into that first, else it is already.
+     */
+    int (*serve)(struct frame_conn *control, struct frame *f, struct err *e);
+    bool confines_itself;
+    enum confine_role confine;
+};
+
+static const struct role roles[] = {
+    {"download", download_prepare, download_serve, true, CONFINE_DOWNLOAD},
+    {"image", NULL, image_serve, false, CONFINE_IMAGE},
+    {"seal", NULL, seal_serve, false, CONFINE_SEAL},
+};
+
+static const struct role *find_role(const char *name)
+{
+    for (size_t i = 0; i < sizeof(roles) / sizeof(roles[0]); i++)
+        if (!strcmp(roles[i].name, name))
+            return &roles[i];
+    return NULL;
+}
+
+/* Ready, and as little as it will be: whatever can be is done before the request, which may be long
+ * in coming. */
+static int make_ready(const struct role *role, struct err *e)
+{
+    int r = role->prepare ? role->prepare(e) : 0;
+
+    json_object_seed(0); /* from the kernel; later no file can be opened */
+    if (r == 0 && !role->confines_itself)
+        r = confine(&(struct confinement){role->confine, -1, NULL}, e);
+    return r;
+}
+
+static int serve_role(int fd, const struct role *role, struct err *e)
+{
+    scoped(frame_conn_freep) struct frame_conn *conn = NULL;
+    struct err why = ERR_INIT;
+    struct frame f;
+    int r = frame_conn_new(fd, &conn, e);
+
+    if (r < 0)
+        return r;
+    int ready = make_ready(role, &why);
+    r = talk_receive(conn, TALK_FOR_EVER, &f, e);
+    if (r == -EPIPE)
+        return 0; /* it was not needed */
+    if (r < 0)
+        return r;
+    if (ready == 0) {
+        r = role->serve(conn, &f, e);
+    } else {
+        struct outcome failed = {.step = "sandbox"};
+        scoped(json_freep) json_t *json = talk_error(&failed, &why);
+
+        r = json ? talk_send(conn, json, e) : err_set(e, ENOMEM, "report the result");
+    }
+    frame_done(&f);
+    return r;
+}
+
+static int usage(void)
+{
+    (void)fprintf(stderr,
+                  "usage: dynod-fetch [download|unpack|image|seal], started by dynod with a "
+                  "socket as fd 0\n");
+    return 2;
+}
+
 int main(int argc, char **argv)
 {
+    const struct role *role = NULL;
     struct err e = ERR_INIT;
 
     log_open("dynod-fetch", LOG_LVL_INFO);
@@ -115,15 +193,13 @@ int main(int argc, char **argv)
         (void)printf("dynod-fetch %s\n", DYNOD_VERSION);
         return 0;
     }
-    if (argc != 1 || !is_socket(0)) {
-        (void)fprintf(stderr, "usage: dynod-fetch, started by dynod with a socket as fd 0\n");
-        return 2;
-    }
+    if (argc > 2 || (argc == 2 && !(role = find_role(argv[1]))) || !is_socket(0))
+        return usage();
     /* An agent that comes back sweeps what its fetches left: none may go on without it. */
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     (void)signal(SIGPIPE, SIG_IGN);
     int fd = fcntl(0, F_DUPFD_CLOEXEC, 3);
-    if (fd < 0 || serve(fd, &e) < 0) {
+    if (fd < 0 || (role ? serve_role(fd, role, &e) : serve_whole(fd, &e)) < 0) {
         log_err("%s", fd < 0 ? strerror(errno) : e.text);
         return 1;
     }

@@ -14,7 +14,9 @@ static int wait_for(struct frame_conn *c, short events, uint64_t at, struct err 
 
     for (;;) {
         uint64_t now = clock_boot();
-        int n = now < at ? poll(&p, 1, (int)((at - now) / USEC_PER_MSEC) + 1) : 0;
+        int n = now < at
+                    ? poll(&p, 1, at == USEC_NEVER ? -1 : (int)((at - now) / USEC_PER_MSEC) + 1)
+                    : 0;
 
         if (n > 0)
             return 0;
@@ -25,9 +27,10 @@ static int wait_for(struct frame_conn *c, short events, uint64_t at, struct err 
     }
 }
 
-int talk_receive(struct frame_conn *c, struct frame *ret, struct err *e)
+int talk_receive(struct frame_conn *c, uint64_t patience_ms, struct frame *ret, struct err *e)
 {
-    uint64_t until = clock_boot() + TALK_REQUEST_MS * USEC_PER_MSEC;
+    uint64_t until =
+        patience_ms == TALK_FOR_EVER ? USEC_NEVER : clock_boot() + patience_ms * USEC_PER_MSEC;
     int r;
 
     while ((r = frame_next(c, ret, e)) == 0)

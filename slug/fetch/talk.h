@@ -10,8 +10,9 @@
 #define TALK_RESULT_MS  30000 /* how long it may take to read the result */
 #define PROGRESS_MS     200
 
-/* Waits for the next frame. -ETIMEDOUT, -EPIPE, -EBADMSG. */
-int talk_receive(struct frame_conn *c, struct frame *ret, struct err *e);
+/* Waits for the next frame, PATIENCE_MS at most. -ETIMEDOUT, -EPIPE, -EBADMSG. */
+#define TALK_FOR_EVER UINT64_MAX
+int talk_receive(struct frame_conn *c, uint64_t patience_ms, struct frame *ret, struct err *e);
 
 /* Sends and waits until the peer has it. */
 int talk_send(struct frame_conn *c, const json_t *json, struct err *e);

@@ -1,0 +1,193 @@
+#include "slug/fetch/outlet.h"
+
+#include "base/clock.h"
+#include "base/fdio.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define PUNCH (4ull << 20) /* given back to the disk in pieces of this size */
+
+static int hash_begin(struct outlet *o, struct err *e)
+{
+    if (!o->ctx)
+        o->ctx = EVP_MD_CTX_new();
+    if (!o->ctx || EVP_DigestInit_ex(o->ctx, EVP_sha256(), NULL) != 1)
+        return err_say(e, ENOMEM, "begin a digest");
+    return 0;
+}
+
+int outlet_init(struct outlet *o, int spool, int pipe, struct err *e)
+{
+    *o = (struct outlet){.spool = spool, .pipe = pipe};
+    int r = hash_begin(o, e);
+    if (r == 0 && !(o->buf = malloc(OUTLET_READ)))
+        r = err_set(e, ENOMEM, "prepare the download");
+    if (r == 0 && pipe >= 0 && (r = fd_set_nonblock(pipe, true)) < 0)
+        r = err_set(e, -r, "use the pipe");
+    if (r < 0) {
+        outlet_done(o);
+        return r;
+    }
+    if (pipe >= 0)
+        (void)fcntl(pipe, F_SETPIPE_SZ, OUTLET_PIPE); /* only for speed; there may be a quota */
+    return 0;
+}
+
+void outlet_done(struct outlet *o)
+{
+    EVP_MD_CTX_free(o->ctx);
+    free(o->buf);
+    o->ctx = NULL;
+    o->buf = NULL;
+}
+
+int outlet_reset(struct outlet *o, struct err *e)
+{
+    if (!o->keeps && ftruncate(o->spool, 0) < 0)
+        return err_set(e, errno, "empty the spool");
+    o->at = o->punched = 0;
+    o->spooled = false;
+    return hash_begin(o, e);
+}
+
+static int hash(struct outlet *o, const void *data, size_t len, struct err *e)
+{
+    uint64_t start = clock_boot();
+
+    if (EVP_DigestUpdate(o->ctx, data, len) != 1)
+        return err_say(e, EIO, "hash the slug");
+    o->hash_usec += clock_boot() - start;
+    o->at += len;
+    return 0;
+}
+
+static void unblock(struct outlet *o)
+{
+    if (o->blocked)
+        o->wait_usec += clock_boot() - o->blocked_since;
+    o->blocked = false;
+}
+
+static void block(struct outlet *o)
+{
+    if (!o->blocked)
+        o->blocked_since = clock_boot();
+    o->blocked = true;
+}
+
+/* Hashes what the reader took of DATA: its length into *RET, less than LEN when the pipe is full.
+ */
+static int give(struct outlet *o, const char *data, size_t len, size_t *ret, struct err *e)
+{
+    ssize_t n = o->gone || o->pipe < 0 ? (ssize_t)len : write(o->pipe, data, len);
+
+    if (n < 0 && errno == EPIPE) {
+        o->gone = true;
+        n = (ssize_t)len;
+    }
+    if (n < 0 && errno != EAGAIN && errno != EINTR)
+        return err_set(e, errno, "write to the unpacker");
+    if (n < 0)
+        n = 0;
+    if ((size_t)n < len)
+        block(o);
+    else
+        unblock(o);
+    *ret = (size_t)n;
+    return n > 0 ? hash(o, data, (size_t)n, e) : 0;
+}
+
+static int keep(struct outlet *o, uint64_t at, const char *data, size_t len, struct err *e)
+{
+    while (len > 0) {
+        ssize_t n = pwrite(o->spool, data, len, (off_t)at);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return err_set(e, n < 0 ? errno : EIO, "write to the spool");
+        data += n;
+        at += (uint64_t)n;
+        len -= (size_t)n;
+        o->spooled = true;
+    }
+    return 0;
+}
+
+int outlet_put(struct outlet *o, uint64_t at, const void *data, size_t len, struct err *e)
+{
+    size_t given = 0;
+
+    if (at == o->at && !o->blocked) {
+        int r = give(o, data, len, &given, e);
+
+        if (r < 0)
+            return r;
+    }
+    return keep(o, at + given, (const char *)data + given, len - given, e);
+}
+
+/* What has been given on need never reach the disk. */
+static void punch(struct outlet *o)
+{
+    uint64_t end = o->at & ~(PUNCH - 1);
+
+    if (!o->spooled || o->keeps || end <= o->punched)
+        return;
+    /* Where the file system cannot, the space is free when the fetch ends. */
+    (void)fallocate(o->spool, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)o->punched,
+                    (off_t)(end - o->punched));
+    o->punched = end;
+}
+
+int outlet_pump(struct outlet *o, uint64_t end, struct err *e)
+{
+    uint64_t turn = o->at + OUTLET_TURN;
+    size_t given;
+
+    while (o->at < end && o->at < turn && !o->blocked) {
+        uint64_t left = end - o->at;
+        ssize_t n = pread(o->spool, o->buf, left < OUTLET_READ ? left : OUTLET_READ, (off_t)o->at);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? err_set(e, errno, "read the spool")
+                         : err_say(e, EIO, "the file became shorter while it was read");
+        int r = give(o, o->buf, (size_t)n, &given, e);
+        if (r < 0)
+            return r;
+    }
+    punch(o);
+    return 0;
+}
+
+void outlet_look(struct outlet *o)
+{
+    struct pollfd p = {.fd = o->pipe, .events = POLLOUT};
+
+    if (o->blocked && poll(&p, 1, 0) > 0) /* a reader that is gone counts: writing tells */
+        unblock(o);
+}
+
+int outlet_reserve(struct outlet *o, uint64_t total, struct err *e)
+{
+    if (fallocate(o->spool, FALLOC_FL_KEEP_SIZE, 0, (off_t)total) == 0 || errno != ENOSPC)
+        return 0; /* where it cannot be asked, writing will tell */
+    return err_set(e, ENOSPC, "reserve %llu bytes for the spool", (unsigned long long)total);
+}
+
+int outlet_digest(struct outlet *o, struct digest *ret, struct err *e)
+{
+    unsigned char sum[EVP_MAX_MD_SIZE];
+
+    if (EVP_DigestFinal_ex(o->ctx, sum, NULL) != 1)
+        return err_say(e, EIO, "hash the slug");
+    digest_from_bytes(sum, ret);
+    return 0;
+}

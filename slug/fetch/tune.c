@@ -1,0 +1,36 @@
+#include "slug/fetch/tune.h"
+
+#include "base/clock.h"
+
+void tune_init(struct tune *t, unsigned max)
+{
+    *t = (struct tune){.wanted = max < TUNE_FIRST ? max : TUNE_FIRST, .max = max};
+}
+
+void tune_step(struct tune *t, uint64_t now, uint64_t bytes, unsigned flowing)
+{
+    if (t->settled || flowing < t->wanted)
+        return;
+    if (!t->measuring) {
+        t->measuring = true;
+        t->since = now;
+        t->bytes = bytes;
+    }
+    if (now < t->since + TUNE_WINDOW_USEC)
+        return;
+    uint64_t rate = (bytes - t->bytes) * USEC_PER_SEC / (now - t->since);
+    t->measuring = false;
+    t->settled = t->wanted >= t->max || (t->rate > 0 && rate < t->rate + t->rate * TUNE_GAIN / 100);
+    if (t->settled)
+        return;
+    t->rate = rate > 0 ? rate : 1;
+    t->wanted = t->wanted * 2 < t->max ? t->wanted * 2 : t->max;
+}
+
+void tune_limit(struct tune *t, unsigned n)
+{
+    t->max = n < 1 ? 1 : n < t->max ? n : t->max;
+    if (t->wanted > t->max)
+        t->wanted = t->max;
+    t->settled = true;
+}

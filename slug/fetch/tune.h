@@ -1,0 +1,28 @@
+/* tune.h - how many connections a download asks for: TUNE_FIRST at first, twice as many as long as
+ * that made it clearly faster. Pure. */
+#ifndef SLUG_FETCH_TUNE_H
+#define SLUG_FETCH_TUNE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define TUNE_FIRST       4u
+#define TUNE_WINDOW_USEC 200000u /* one measurement */
+#define TUNE_GAIN        20u     /* percent, to be worth as many connections again */
+
+struct tune {
+    unsigned wanted, max;
+    bool settled;
+    bool measuring;
+    uint64_t since, bytes; /* the measurement's start */
+    uint64_t rate;         /* bytes a second before the last doubling; 0: none yet */
+};
+
+void tune_init(struct tune *t, unsigned max);
+/* BYTES have come by NOW (microseconds); FLOWING connections give some. A measurement begins when
+ * all that are wanted do. */
+void tune_step(struct tune *t, uint64_t now, uint64_t bytes, unsigned flowing);
+/* The store wants fewer: never more than N again. */
+void tune_limit(struct tune *t, unsigned n);
+
+#endif
