@@ -1,12 +1,15 @@
 /* Archives, good and hostile, through the stages of the fetch, in this process and unconfined: what
- * is tested are the guards themselves. Every archive also goes through slug_inspect(), which must
- * say the same. Where tar(1) can be told to do without a guard, it shows that the archive bites. */
+ * is tested are the guards themselves. Every archive also goes through slug_inspect(), and through
+ * the roles `unpack` and `image` into a directory and into an image: they must say the same and
+ * leave the same tree. Where tar(1) can be told to do without a guard, it shows that the archive
+ * bites. */
 #include "slug/fetch/run.h"
 
 #include "base/fdio.h"
 #include "base/scoped.h"
 #include "slug/inspect.h"
 #include "tarball.h"
+#include "unpackroles.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -87,6 +90,60 @@ static void compare_with_inspect(const struct result *res, const struct str *gz)
     slug_report_done(&report);
 }
 
+static void assert_same_outcome(const char *what, const struct result *res,
+                                const struct role_result *role)
+{
+    if (role->r != res->r || role->e.fault != res->e.fault ||
+        strcmp(role->e.text, res->e.text) != 0 ||
+        (res->r < 0 && strcmp(role->o.step, res->o.step) != 0))
+        fail_msg("fetch: %d %s: %s; %s: %d %s: %s", res->r, res->o.step, res->e.text, what, role->r,
+                 role->o.step, role->e.text);
+    if (res->r < 0)
+        return;
+    assert_int_equal(role->o.compressed, res->o.compressed);
+    assert_int_equal(role->o.counts.entries, res->o.counts.entries);
+    assert_int_equal(role->o.counts.unpacked, res->o.counts.unpacked);
+    assert_int_equal(role->o.types.n_types, res->o.types.n_types);
+    for (size_t i = 0; i < res->o.types.n_types; i++) {
+        assert_string_equal(role->o.types.types[i].name, res->o.types.types[i].name);
+        assert_string_equal(role->o.types.types[i].command, res->o.types.types[i].command);
+    }
+    assert_int_equal(role->o.types.n_warnings, res->o.types.n_warnings);
+}
+
+static void compare_with_dir(const struct result *res, const struct str *gz)
+{
+    struct err e = ERR_INIT;
+
+    assert_int_equal(tree_remove(AT_FDCWD, in_base("role"), &e), 0);
+    assert_int_equal(mkdir(in_base("role"), 0700), 0);
+    int dir = open(in_base("role"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct role_result role = roles_dir(str_text(gz), gz->len, 4096, dir, &limits);
+    close(dir);
+    assert_same_outcome("unpack into a directory", res, &role);
+    if (role.r == 0)
+        assert_int_equal(trees_differ(base, in_base("top/app"), in_base("role/app")), 0);
+    unpack_outcome_done(&role.o);
+}
+
+static void compare_with_image(const struct result *res, const struct str *gz)
+{
+    int status, image = open(in_base("image"), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    struct role_result role = roles_image(str_text(gz), gz->len, 4096, image, &limits, &status);
+    struct stat st;
+
+    assert_same_outcome("unpack into an image", res, &role);
+    assert_true(role.r < 0 ? status != 0 : status == 0);
+    assert_int_equal(fstat(image, &st), 0);
+    if (role.r == 0) {
+        assert_int_equal(image_fsck(image), 0);
+        if (geteuid() == 0)
+            assert_int_equal(image_differs(base, in_base("top/app"), image), 0);
+    }
+    close(image);
+    unpack_outcome_done(&role.o);
+}
+
 /* Fetches the gzip file GZ into a fresh BASE/top, checking DIGEST unless NULL. */
 static struct result fetch_gz(const struct str *gz, const char *digest)
 {
@@ -109,6 +166,10 @@ static struct result fetch_gz(const struct str *gz, const char *digest)
     /* Whatever came: never half a slug under the name. */
     if (res.r < 0 && strcmp(res.o.step, "procfile") != 0)
         assert_int_equal(access(in_base("top/app"), F_OK), -1);
+    if (!digest) {
+        compare_with_dir(&res, gz);
+        compare_with_image(&res, gz);
+    }
     return res;
 }
 
