@@ -4,6 +4,7 @@
 #include "base/scoped.h"
 #include "isolate/kernel.h"
 #include "isolate/sandbox_impl.h"
+#include "isolate/slugimage.h"
 
 #include <errno.h>
 #include <linux/landlock.h>
@@ -232,6 +233,22 @@ static int look_at_cgroups(struct probes *p, struct err *e)
     return 0;
 }
 
+/* Where the agent keeps slugs, by default. */
+static int look_at_images(struct probes *p, struct err *e)
+{
+    const char *dir = access("/var/lib/dynod", F_OK) == 0 ? "/var/lib/dynod" : "/var/lib";
+    scoped(slugimages_freep) struct slugimages *s = NULL;
+    int r = slugimages_open(dir, "", p->rootless, &s, e);
+
+    if (r < 0)
+        return r;
+    bool found = slugimages_way(s) != SLUGIMAGE_NONE;
+    struct probe *probe = add(p, "slugs as images", false, found);
+    (void)snprintf(probe->detail, sizeof(probe->detail), "%.120s%s", slugimages_text(s),
+                   found ? "" : ": slugs are unpacked into directories, which takes longer");
+    return 0;
+}
+
 static int look_at_all(struct probes *p, struct err *e)
 {
     bool root = !p->rootless;
@@ -257,7 +274,8 @@ static int look_at_all(struct probes *p, struct err *e)
     look(p, "pidfd", true, see_pidfd, "yes", "no dyno can start: Linux 5.3 or later is needed");
     look(p, "openat2", true, see_openat2, "yes", "slugs cannot be opened safely: Linux 5.6");
     look(p, "close_range", true, see_close_range, "yes", "no dyno can start: Linux 5.9");
-    return look_at_cgroups(p, e);
+    int r = look_at_images(p, e);
+    return r < 0 ? r : look_at_cgroups(p, e);
 }
 
 int sandbox_probe(bool rootless, struct probe **ret, size_t *ret_n, struct err *e)
