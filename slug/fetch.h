@@ -37,46 +37,37 @@
  *                           "http": N or absent}...],
  *               "next": {"mirrors": [I...], "anew": B, "failed": [...]} or absent}}
  *
- *   "failed" is what was tried, in order: an I counts the mirrors of this request. "url" is without
- *   secrets. The error's text names the last mirror's reason, then the others'. Its fault is the
- *   operator's when all were the operator's, the app's when the last was (a slug over the limit),
- *   else the platform's.
- *   "wait" is how long bytes waited for unpack: the time for which unpack, not the network, was
- *   the slow part.
+ * "failed" is what was tried, in order: an I counts the mirrors of the request that it was in.
+ * "url" is without secrets. The error's text names the last mirror's reason, then the others'. Its
+ * fault is the operator's when all were the operator's, the app's when the last was (a slug over
+ * the limit), else the platform's. "wait" is how long bytes waited for unpack: the time for which
+ * unpack, not the network, was the slow part.
  *
- *   A mirror that fails before a byte of it went into the pipe is followed by the next at once.
- * After that unpack has to begin anew: the error has a "next". dynod then ends the other roles,
- * throws away what they made, and starts a fresh fetch in which "mirrors" are those with the
- * numbers of "next" (numbered from 0 again) and "anew" and "failed" are taken over as they are. No
- * "next": no mirror is left. A mirror whose bytes had the wrong digest (step "digest", the
- * platform's R17) is never in a "next"; one whose object changed under the download (step
- * "changed") is its first once, with "anew" true. So no slug takes more than 2 * FETCH_MIRRORS_MAX
- * rounds.
+ * A mirror that fails before a byte of it went into the pipe is followed by the next at once. After
+ * that unpack has to begin anew: the error has a "next". dynod then ends the other roles, throws
+ * away what they made, and starts a fresh fetch in which "mirrors" are those with the numbers of
+ * "next" (numbered from 0 again) and "anew" and "failed" are taken over as they are. No "next": no
+ * mirror is left. A mirror whose bytes had the wrong digest (step "digest", the platform's R17) is
+ * never in a "next"; one whose object changed under the download (step "changed") is its first
+ * once, with "anew" true. So no slug takes more than 2 * FETCH_MIRRORS_MAX rounds.
  *
- *   When unpack is gone early (it refused the archive), download still reads to the end if there is
- *   a digest, for the digest may explain why: an "error" with step "digest" of download counts
- *   before unpack's error, unpack's error before an "ok" of download's. Without a digest
- *   download ends with step "unpack": unpack's own error is the one to tell.
+ * When unpack is gone early (it refused the archive), download still reads to the end if there is a
+ * digest, for the digest may explain why: an "error" of download's (step "digest" above all) counts
+ * before unpack's, and unpack's before an "ok" of download's. Without a digest download ends with
+ * step "unpack": unpack's own error is the one to tell.
  *
  * == unpack. Descriptors: [0] the pipe's read end; [1] the image file (to write to and read), or
  * the empty directory; [2] with an image: its end of the entry stream (slug/image/entries.h).
  *    {"to": "image"|"directory", "limits": {"compressed", "unpacked", "entries", "depth", "ratio"}}
  *    {"progress": {"entries": N, "unpacked": N}}
  *    {"ok": {"compressed": N, "unpacked": N, "entries": N, "types": [...], "warnings": [S...],
- *            "ms": {"inflate": N, "write": N}}}
+ *            "ms": {"read": N, "inflate": N, "write": N, "total": N}}}
  *    {"error": {"text", "errno", "fault", "step"}}
- *   The pipe ends early when download fails: a truncated archive is then download's error to
- *   explain.
+ * The pipe ends early when download fails: a truncated archive is then download's error to explain.
  *
- * == image. Descriptors: [0] its end of the entry stream; [1] the image file.
- *    {"limits": {"unpacked", "entries", "depth"}}
- *    {"finish": {}}      from dynod, once unpack's pidfd says that it is gone and it had said "ok":
- *                        nobody unvetted holds the file any more
- *    {"ok": {"bytes": N, "entries": N, "ms": {"image": N}}} or an error
- *
- * == seal. Descriptors: [0] the image file, to read. Syncs it and hashes what is there.
- *    {}
- *    {"ok": {"digest": HEX, "bytes": N, "ms": {"sync": N, "hash": N}}} or an error
+ * == image and seal: slug/image/role.h says what they are sent and what they say. image gets its
+ * "finish" once unpack's pidfd says that it is gone and it had said "ok": nobody unvetted holds the
+ * file any more.
  *
  * == no role: all of it in one process, into a directory, as it was before there were roles. One
  * request, descriptors: [0] the directory to unpack into (empty, owned by the fetch's uid), [1] for
@@ -92,7 +83,7 @@
  *            "ms": {"download": N, "hash": N, "inflate": N, "write": N}}}
  *    {"error": {"text": S, "errno": N, "fault": "app|platform|operator", "step": STEP,
  *               "http": N or absent, "expected": HEX, "actual": HEX}}
- *   It leaves the tree as `app` in its directory, files owned by itself, and has synced it.
+ * It leaves the tree as `app` in its directory, files owned by itself, and has synced it.
  *
  * STEP is one of "sandbox", "connect", "tls", "auth", "http", "download", "changed", "digest",
  * "unpack", "gzip", "archive", "procfile", "image", "disk".

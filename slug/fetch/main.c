@@ -7,6 +7,7 @@
 #include "slug/fetch/confine.h"
 #include "slug/fetch/request.h"
 #include "slug/fetch/role_download.h"
+#include "slug/fetch/role_unpack.h"
 #include "slug/fetch/run.h"
 #include "slug/fetch/talk.h"
 #include "slug/image/role.h"
@@ -124,6 +125,7 @@ struct role {
 
 static const struct role roles[] = {
     {"download", download_prepare, download_serve, true, CONFINE_DOWNLOAD},
+    {"unpack", NULL, unpack_serve, true, CONFINE_UNPACK},
     {"image", NULL, image_serve, false, CONFINE_IMAGE},
     {"seal", NULL, seal_serve, false, CONFINE_SEAL},
 };
