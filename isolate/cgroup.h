@@ -46,8 +46,8 @@ enum cgroup_version { CGROUP_NONE = 0, CGROUP_V1 = 1, CGROUP_V2 = 2 };
 int cgroup_tree_open(const char *parent, bool needed, struct cgroup_tree **ret, struct err *e);
 void cgroup_tree_freep(struct cgroup_tree **t);
 enum cgroup_version cgroup_tree_version(const struct cgroup_tree *t);
-/* Words for `dyno doctor`: "v1: memory pids cpu freezer", "v2: memory pids cpu, in /dynod", and what
- * is missing. */
+/* Words for `dyno doctor`: "v1: memory pids cpu freezer", "v2: memory pids cpu, in /dynod", and
+ * what is missing. */
 const char *cgroup_tree_text(const struct cgroup_tree *t);
 /* Removes the agent's own level when no dyno is left in it, unless it is the service manager's. */
 int cgroup_tree_remove(struct cgroup_tree *t, struct err *e);
@@ -80,5 +80,16 @@ int cgroup_oom_fd(struct cgroup *c);
  * one after cgroup_set_limits(). On v1 the first call blocks for an RCU grace period, 10 ms: not in
  * the path of a start. */
 int cgroup_quota_fd(struct cgroup *c);
+
+/* --- joining: prepared by the parent, carried out by the child --- */
+
+#define CGROUP_TASKS_MAX 5
+struct cgroup_join {
+    int tasks[CGROUP_TASKS_MAX]; /* v1: write "0" to each */
+    size_t n_tasks;
+    int into; /* v2: for CLONE_INTO_CGROUP; else -1 */
+};
+int cgroup_join_prepare(struct cgroup *c, struct cgroup_join *ret, struct err *e);
+void cgroup_join_done(struct cgroup_join *j);
 
 #endif

@@ -61,15 +61,7 @@ int cgroup_v1_open(struct cgroup_tree *t, char *const mounts[CTRL_COUNT], const 
 int cgroup_v2_open(struct cgroup_tree *t, const char *mount, const char *self_cgroup,
                    const char *parent, struct err *e);
 
-/* --- joining: prepared by the parent, carried out by the child --- */
-
-struct cgroup_join {
-    int tasks[CTRL_COUNT]; /* v1: write "0" to each */
-    size_t n_tasks;
-    int into; /* v2: for CLONE_INTO_CGROUP; else -1 */
-};
-int cgroup_join_prepare(struct cgroup *c, struct cgroup_join *ret, struct err *e);
-void cgroup_join_done(struct cgroup_join *j);
+_Static_assert(CTRL_COUNT == CGROUP_TASKS_MAX, "one place to join for each controller");
 
 /* --- files of the cgroup ID in the hierarchy of CTRL --- */
 

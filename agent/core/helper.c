@@ -13,13 +13,16 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mount.h>
 #include <sys/pidfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <linux/sched.h>
 
 #define HELPER_FDS       5
+#define LOW_PRIORITY     10
 #define JOIN_PATIENCE_MS 1000
 #define REAP_PATIENCE_MS 5 /* its socket closes just before it can be reaped */
 
@@ -50,14 +53,36 @@ static int become(uid_t uid)
     return 0;
 }
 
-static void child(int sock, const struct helper *h)
+/* In the child, while it still has the power. */
+static int apart(const struct helper *h, const struct cgroup_join *join)
+{
+    unsigned own = h->namespaces & ~(unsigned)CLONE_NEWPID;
+    struct rlimit data = {h->data_max, h->data_max};
+
+    for (size_t i = 0; i < join->n_tasks; i++)
+        if (write(join->tasks[i], "0", 1) < 0)
+            return -errno;
+    if (own && unshare((int)own) < 0)
+        return -errno;
+    /* A slave: what the machine unmounts is not kept busy here. */
+    if ((own & CLONE_NEWNS) && mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
+        return -errno;
+    if (h->data_max && setrlimit(RLIMIT_DATA, &data) < 0)
+        return -errno;
+    if (h->low)
+        (void)setpriority(PRIO_PROCESS, 0, LOW_PRIORITY); /* a refusal changes nothing */
+    return 0;
+}
+
+static void child(int sock, const struct helper *h, const struct cgroup_join *join)
 {
     static char *const env[] = {"PATH=/usr/local/bin:/usr/bin:/bin", NULL};
     sigset_t none;
 
     (void)sigemptyset(&none); /* cannot fail */
     (void)setsid();           /* a terminal's Ctrl-C is for dynod to handle */
-    if (sigprocmask(SIG_SETMASK, &none, NULL) < 0 || become(h->uid) < 0 || arrange_fds(sock, h) < 0)
+    if (sigprocmask(SIG_SETMASK, &none, NULL) < 0 || apart(h, join) < 0 || become(h->uid) < 0 ||
+        arrange_fds(sock, h) < 0)
         _exit(126);
     (void)signal(SIGPIPE, SIG_DFL);
     execve(h->path, h->argv, env);
@@ -66,6 +91,7 @@ static void child(int sock, const struct helper *h)
 
 int helper_spawn(const struct helper *h, int *ret_sock, int *ret_pidfd, struct err *e)
 {
+    scoped(cgroup_join_done) struct cgroup_join join = {.into = -1};
     int sv[2], pidfd = -1;
 
     if (access(h->path, X_OK) < 0)
@@ -74,13 +100,21 @@ int helper_spawn(const struct helper *h, int *ret_sock, int *ret_pidfd, struct e
         return err_set(e, errno, "make a socket pair");
     scoped_fd ours = sv[0];
     scoped_fd theirs = sv[1];
-    struct clone_args args = {
-        .flags = CLONE_PIDFD, .pidfd = (uint64_t)(uintptr_t)&pidfd, .exit_signal = SIGCHLD};
+    int r = h->cgroup ? cgroup_join_prepare(h->cgroup, &join, e) : 0;
+    if (r < 0)
+        return r;
+    struct clone_args args = {.flags = CLONE_PIDFD | (h->namespaces & CLONE_NEWPID),
+                              .pidfd = (uint64_t)(uintptr_t)&pidfd,
+                              .exit_signal = SIGCHLD};
+    if (join.into >= 0) {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = (uint64_t)join.into;
+    }
     long pid = syscall(SYS_clone3, &args, sizeof(args));
     if (pid < 0)
         return err_set(e, errno, "start %s", h->path);
     if (pid == 0)
-        child(theirs, h);
+        child(theirs, h, &join);
     *ret_sock = TAKE_FD(ours);
     *ret_pidfd = pidfd;
     return 0;
@@ -120,7 +154,7 @@ void helper_join(int pidfd)
     close(pidfd);
 }
 
-void helper_reap(int pidfd, char *out, size_t cap)
+bool helper_ended_well(int pidfd, char *out, size_t cap)
 {
     struct pollfd p = {.fd = pidfd, .events = POLLIN};
     siginfo_t info = {0};
@@ -132,4 +166,10 @@ void helper_reap(int pidfd, char *out, size_t cap)
         (void)snprintf(out, cap, "exited with status %d", info.si_status);
     else
         (void)snprintf(out, cap, "killed by SIG%s", sigabbrev_np(info.si_status));
+    return info.si_pid != 0 && info.si_code == CLD_EXITED && info.si_status == 0;
+}
+
+void helper_reap(int pidfd, char *out, size_t cap)
+{
+    (void)helper_ended_well(pidfd, out, cap);
 }

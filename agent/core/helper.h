@@ -3,7 +3,10 @@
 #define CORE_HELPER_H
 
 #include "base/err.h"
+#include "isolate/cgroup.h"
 
+#include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 #include <systemd/sd-event.h>
 
@@ -13,6 +16,12 @@ struct helper {
     uid_t uid;         /* become this user; (uid_t)-1: stay (rootless) */
     int fd3;           /* becomes its fd 3; -1: none. Borrowed */
     int fd4;           /* fd 4 */
+    /* CLONE_NEW*: namespaces of its own. It makes all but the pid namespace itself: a network
+     * namespace takes its time. With a mount namespace no mount of its own reaches others. */
+    unsigned namespaces;
+    struct cgroup *cgroup; /* joined before anything else happens; NULL: ours. Borrowed */
+    uint64_t data_max;     /* bytes of memory of its own (RLIMIT_DATA); 0: no limit */
+    bool low;              /* others come first */
 };
 
 /* Starts it: fd 0 a socketpair whose other end is *ret_sock (the caller's), fd 1 /dev/null, fd 2
@@ -26,6 +35,9 @@ void helper_dispose(sd_event *loop, int pidfd);
 /* Waits up to a second for the child behind PIDFD (taken) to end by itself, kills it if it does
  * not, reaps it. For the agent's own end: the loop does not run any more. */
 void helper_join(int pidfd);
+
+/* The same, to be decided on: true when it has ended with status 0. */
+bool helper_ended_well(int pidfd, char *out, size_t cap);
 
 /* Reaps the child behind PIDFD if it has ended: words for a log, "exited with status 1", into OUT.
  */
