@@ -46,15 +46,16 @@ static int refuse(struct err *e, const char *why)
 
 static int add_release(const struct slug_text *release, struct procfile *p, struct err *e)
 {
-    const char *why = release->state == SLUG_TEXT_NOT_FILE    ? "not a regular file"
-                      : release->state == SLUG_TEXT_TOO_LARGE ? "over the limit of 8388608 bytes"
-                                                              : NULL;
+    int r = 0;
 
     if (release->state == SLUG_TEXT_HERE)
         return procfile_add_release(p, ".release", release->data, release->len, e);
-    if (why && warnings_add(&p->warnings, &p->n_warnings, ".release: %s: skipped", why) < 0)
-        return err_set(e, ENOMEM, "read .release");
-    return 0;
+    if (release->state == SLUG_TEXT_NOT_FILE)
+        r = warnings_add(&p->warnings, &p->n_warnings, ".release: not a regular file: skipped");
+    else if (release->state == SLUG_TEXT_TOO_LARGE)
+        r = warnings_add(&p->warnings, &p->n_warnings,
+                         ".release: over the limit of %u bytes: skipped", PROCFILE_MAX_BYTES);
+    return r < 0 ? err_set(e, ENOMEM, "read .release") : 0;
 }
 
 int slug_types(const struct slug_text *procfile, const struct slug_text *release,
@@ -65,8 +66,10 @@ int slug_types(const struct slug_text *procfile, const struct slug_text *release
 
     if (procfile->state == SLUG_TEXT_NOT_FILE)
         return refuse(e, "Procfile: not a regular file");
-    if (procfile->state == SLUG_TEXT_TOO_LARGE)
-        return refuse(e, "Procfile: over the limit of 8388608 bytes");
+    if (procfile->state == SLUG_TEXT_TOO_LARGE) {
+        err_say(e, EINVAL, "Procfile: over the limit of %u bytes", PROCFILE_MAX_BYTES);
+        return err_blame(e, FAULT_APP);
+    }
     if (procfile->state == SLUG_TEXT_HERE)
         r = procfile_parse(&p, "Procfile", procfile->data, procfile->len, e);
     if (r == 0)

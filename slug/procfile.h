@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define PROCFILE_MAX_BYTES (8u << 20)
+#define PROCFILE_MAX_BYTES (2u << 20) /* several copies of it are in memory at once */
 #define PROCFILE_MAX_TYPES 1000
 #define COMMAND_MAX_BYTES  131071u /* execve(2): MAX_ARG_STRLEN, less its NUL */
 
