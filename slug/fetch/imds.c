@@ -16,7 +16,7 @@ int imds_init(struct imds *m, const char *base, struct err *e)
 {
     const char *used = base ? base : IMDS_BASE;
     char *clean;
-    int r = endpoint_parse("s3.imds", used, &clean, NULL, e);
+    int r = endpoint_parse("the store's setting s3.imds", used, &clean, NULL, e);
 
     if (r < 0)
         return r;

@@ -107,7 +107,7 @@ int keystone_endpoint(const char *text, size_t len, const char *region, char **r
     const json_t *catalog = json_object_get(json_object_get(json, "token"), "catalog");
     search(&s, catalog);
     int r = !s.url || s.several ? explain(&s, e)
-                                : endpoint_parse("of the catalog", s.url, ret, NULL, e);
+                                : endpoint_parse("the catalog's object store", s.url, ret, NULL, e);
     str_done(&s.regions);
     return r;
 }

@@ -104,7 +104,7 @@ static bool has_part(CURLU *u, CURLUPart part)
 
 static int refuse_endpoint(struct err *e, const char *what, const char *why)
 {
-    err_say(e, EINVAL, "the store's setting %s %s", what, why);
+    err_say(e, EINVAL, "%s %s", what, why);
     return err_blame(e, FAULT_OPERATOR);
 }
 
@@ -131,11 +131,12 @@ int endpoint_parse(const char *what, const char *url, char **ret_base,
     if (!u)
         return err_set(e, ENOMEM, "parse a URL");
     if (curl_url_set(u, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK ||
-        curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) != CURLUE_OK || !take_host(u, host) ||
-        curl_url_get(u, CURLUPART_PATH, &path, 0) != CURLUE_OK)
+        curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) != CURLUE_OK)
         return refuse_endpoint(e, what, "is not a URL");
     if (strcmp(scheme, "http") != 0 && strcmp(scheme, "https") != 0)
         return refuse_endpoint(e, what, "is neither http:// nor https://");
+    if (!take_host(u, host) || curl_url_get(u, CURLUPART_PATH, &path, 0) != CURLUE_OK)
+        return refuse_endpoint(e, what, "is not a URL");
     if (has_part(u, CURLUPART_USER) || has_part(u, CURLUPART_PASSWORD) ||
         has_part(u, CURLUPART_QUERY) || has_part(u, CURLUPART_FRAGMENT))
         return refuse_endpoint(e, what, "has a user, a query or a fragment");

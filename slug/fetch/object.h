@@ -28,7 +28,7 @@ void object_encode(struct str *out, const char *text);
 
 /* An address in the settings: http:// or https://, a host, maybe a port and a path; neither user,
  * query nor fragment. *RET_BASE is malloced, without '/' at its end; RET_HOST (its host, and its
- * port when it names one) may be NULL. WHAT is the setting's name. The operator's fault. */
+ * port when it names one) may be NULL. WHAT is the word for it. The operator's fault. */
 #define ENDPOINT_HOST_MAX 256
 int endpoint_parse(const char *what, const char *url, char **ret_base,
                    char ret_host[ENDPOINT_HOST_MAX], struct err *e);

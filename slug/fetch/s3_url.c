@@ -73,7 +73,8 @@ int s3_url(const struct s3_place *p, const struct object *o, struct str *out, st
     scoped_free char *aws = p->endpoint ? NULL : amazon(p->region);
     if (!p->endpoint && !aws)
         return err_set(e, ENOMEM, "make a URL");
-    int r = endpoint_parse("s3.endpoint", aws ? aws : p->endpoint, &base, host, e);
+    int r =
+        endpoint_parse("the store's setting s3.endpoint", aws ? aws : p->endpoint, &base, host, e);
     if (r < 0)
         return r;
     bool fits = is_name(host) && is_label(o->top, str_starts(base, "https:"));

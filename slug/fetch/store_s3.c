@@ -314,12 +314,13 @@ static enum store_verdict say_access(const struct store *store, const struct sto
 
     if (r->skew_sec)
         return say_clock(store, r, e);
-    err_say(e, EACCES, "%s: access denied%s", store->shown,
-            !s->keys.access_key ? ": there are no credentials for the store"
-            : s->role ? ": the instance's role may not read it, or it is not there and the role "
-                        "may not list the bucket"
-                      : ": the key may not read it, or it is not there and the key may not list "
-                        "the bucket");
+    const char *why =
+        s->role ? "the instance's role may not read it, or it is not there and the role may not "
+                  "list the bucket"
+        : s->keys.access_key
+            ? "the key may not read it, or it is not there and the key may not list the bucket"
+            : "there are no credentials for the store";
+    err_say(e, EACCES, "%s: access denied: %s", store->shown, why);
     return final(e);
 }
 

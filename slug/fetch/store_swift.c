@@ -86,7 +86,7 @@ static int take_auth(const struct store *store, struct swift *s, struct err *e)
 
     if (!url)
         return refuse(e, "the store's setting swift.auth_url is missing");
-    int r = endpoint_parse("swift.auth_url", url, &base, NULL, e);
+    int r = endpoint_parse("the store's setting swift.auth_url", url, &base, NULL, e);
     if (r < 0)
         return r;
     bool whole = ends_in(base, "/v3/auth/tokens");
@@ -119,7 +119,9 @@ static int take_settings(const struct store *store, struct swift *s, struct err 
         return refuse(e, "the store's setting swift.user or swift.key is missing");
     if (!field_is_plain(s->user) || !field_is_plain(s->key))
         return refuse(e, "the store's setting swift.user or swift.key has control characters");
-    return storage ? endpoint_parse("swift.storage_url", storage, &s->fixed, NULL, e) : 0;
+    return storage ? endpoint_parse("the store's setting swift.storage_url", storage, &s->fixed,
+                                    NULL, e)
+                   : 0;
 }
 
 static int swift_open(struct store *store, struct err *e)
@@ -154,7 +156,7 @@ static int keep_token(struct swift *s, const char *token, const char *storage, s
     else if (!storage)
         return err_say(e, EBADMSG, "the answer has no X-Storage-Url");
     else
-        r = endpoint_parse("of the answer (X-Storage-Url)", storage, &base, NULL, e);
+        r = endpoint_parse("the answer's X-Storage-Url", storage, &base, NULL, e);
     if (r < 0)
         return r;
     /* A token that came by TLS is not sent without. */
