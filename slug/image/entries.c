@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <endian.h>
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -368,6 +369,21 @@ int entries_answer(int fd, const struct entries_reply *reply, struct err *e)
 
     if (r < 0)
         return err_set(e, -r, "answer the unpacker");
-    (void)shutdown(fd, SHUT_RDWR); /* no socket: no writer that blocks */
+    if (reply->error.errnum != 0)
+        (void)shutdown(fd, SHUT_RDWR); /* no socket: no writer that blocks */
     return 0;
+}
+
+int entries_gone(int fd, struct err *e)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    char byte;
+
+    if (poll(&p, 1, 0) <= 0)
+        return err_say(e, EBUSY, "the unpacker still has its end of the entries");
+    ssize_t n = read(fd, &byte, 1);
+    if (n > 0)
+        return violates(e, "the stream of entries goes on behind its end");
+    /* Gone without having read the answer is gone as well. */
+    return n < 0 && errno != ECONNRESET ? err_set(e, errno, "read the entries") : 0;
 }

@@ -120,7 +120,11 @@ void entries_in_init(struct entries_in *in, int fd, const struct image_limits *l
  * the stream ended without one. */
 int entries_next(struct entries_in *in, struct entry *ret, struct err *e);
 
-/* Sends REPLY and takes no more records: a writer that blocks gets EPIPE. */
+/* Sends REPLY. One with an error ends the stream: a writer that blocks gets EPIPE. */
 int entries_answer(int fd, const struct entries_reply *reply, struct err *e);
+
+/* After the answer: whether the writer is gone, and has said no more. -EBUSY: it is still there;
+ * -EBADMSG: it has said more. Does not wait. */
+int entries_gone(int fd, struct err *e);
 
 #endif

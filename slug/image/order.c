@@ -4,6 +4,7 @@
 #include "base/scoped.h"
 #include "slug/layout.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,6 +102,7 @@ int tree_finish(struct tree *t, struct err *e)
         if (dir->count > 1)
             qsort_r(t->order + dir->first, dir->count, sizeof(*t->order), by_name, t);
     }
+    assert(n_dirs > 0); /* the top */
     t->dirs = calloc(n_dirs, sizeof(*t->dirs));
     if (!t->dirs)
         return no_memory(e);

@@ -143,21 +143,29 @@ static int read_tree(const struct image_job *job, struct tree **ret, uint64_t *r
     return 0;
 }
 
-/* Tells unpack how it went: WHY, or that T is fine. */
-static int answer(int fd, const struct tree *t, const struct err *why, struct err *e)
+/* Tells unpack that T is fine, and where its texts lie. */
+static int accept_all(int fd, const struct tree *t, struct err *e)
 {
     struct entries_reply reply;
 
     memset(&reply, 0, sizeof(reply)); /* what fills it up goes over the wire as well */
     reply.magic = ENTRIES_MAGIC;
-    if (t) {
-        reply.procfile = tree_text(t, "Procfile");
-        reply.release = tree_text(t, ".release");
-        reply.inodes = tree_inodes(t);
-    } else {
-        reply.error = *why;
-    }
+    reply.procfile = tree_text(t, "Procfile");
+    reply.release = tree_text(t, ".release");
+    reply.inodes = tree_inodes(t);
     return entries_answer(fd, &reply, e);
+}
+
+/* Tells unpack why not. It may be gone, which is no news. */
+static void refuse(int fd, const struct err *why)
+{
+    struct entries_reply reply;
+    struct err ignored = ERR_INIT;
+
+    memset(&reply, 0, sizeof(reply));
+    reply.magic = ENTRIES_MAGIC;
+    reply.error = *why;
+    (void)entries_answer(fd, &reply, &ignored);
 }
 
 static int wait_finish(struct frame_conn *control, struct digest *ret, struct err *e)
@@ -185,6 +193,8 @@ static int finish(const struct image_job *job, struct frame_conn *control, struc
 
     res->step = "image";
     int r = wait_finish(control, &digest, e);
+    if (r == 0)
+        r = entries_gone(job->entries, e);
     if (r < 0)
         return r;
     struct erofs_identity who = erofs_identity_for(&digest, job->uid, job->gid);
@@ -200,7 +210,6 @@ int image_run(const struct image_job *job, struct frame_conn *control, struct im
               struct err *e)
 {
     scoped(tree_freep) struct tree *t = NULL;
-    struct err ignored = ERR_INIT;
     uint64_t start = clock_boot(), data_end = 0;
 
     *ret = (struct image_result){.step = "image"};
@@ -209,11 +218,11 @@ int image_run(const struct image_job *job, struct frame_conn *control, struct im
     if (r < 0) {
         if (e->fault == FAULT_APP)
             ret->step = "archive";
-        (void)answer(job->entries, NULL, e, &ignored); /* unpack may be gone, which is no news */
+        refuse(job->entries, e);
         return r;
     }
     ret->inodes = tree_inodes(t);
-    r = answer(job->entries, t, NULL, e);
+    r = accept_all(job->entries, t, e);
     return r < 0 ? r : finish(job, control, t, data_end, ret, e);
 }
 

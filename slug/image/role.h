@@ -9,7 +9,9 @@
  *    {"image": {"uid": N, "gid": N, "entries": N, "unpacked": BYTES, "depth": N}}
  *        who owns what is in the image; limits, absent: fetch.h's
  *  dynod -> image, when unpack has exited
- *    {"finish": {"digest": HEX}}                 the slug's
+ *    {"finish": {"digest": HEX}}                 the slug's; dynod has closed its copies of
+ *        the descriptors it gave to unpack: as long as anybody has the entries' other end, it is
+ *        refused
  *  image -> dynod
  *    {"ok": {"inodes": N, "bytes": N, "ms": {"entries": N, "metadata": N}}}
  *    {"error": {"text": S, "errno": N, "fault": S, "step": "archive"|"disk"|"image"}}
@@ -22,6 +24,8 @@
  *  seal -> dynod
  *    {"ok": {"digest": HEX, "bytes": N, "ms": N}}       the digest is the image's own
  *    {"error": {...}}
+ *
+ * How long the entries may take is dynod's to bound, by ending unpack.
  *
  * Both take nothing but these descriptors. System calls, beside those of any process that ends and
  * has memory (brk, mmap, mremap, munmap, madvise, futex, exit_group, rt_sig*):

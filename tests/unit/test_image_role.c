@@ -181,6 +181,7 @@ static void an_image_from_end_to_end(void **state)
     assert_int_equal(reply.inodes, 5000 + 3 + 5);
     /* Not before dynod says so. */
     assert_int_equal(lseek(s.image, 0, SEEK_END), 3 * IMAGE_BLOCK);
+    fd_closep(&s.entries);
     send_json(&s, finish, NULL, 0);
     scoped(json_freep) json_t *json = report(&s);
     const json_t *ok = json_object_get(json, "ok");
@@ -223,6 +224,7 @@ static void where_texts_lie(void **state)
         assert_int_equal(reply.procfile.state, cases[i].state);
         if (cases[i].state == SLUG_TEXT_HERE)
             assert_int_equal(reply.procfile.size, cases[i].size);
+        fd_closep(&s.entries);
         send_json(&s, finish, NULL, 0);
         json_decref(report(&s));
         close(s.image);
@@ -247,6 +249,27 @@ static void a_refusal_reaches_both(void **state)
     assert_string_equal(e.text, "app/d: is a directory already");
     assert_int_equal(e.fault, FAULT_APP);
     assert_error(&s, "archive", "app/d: is a directory already", "app");
+}
+
+/* Who could still write to the image must be gone before its metadata are written. */
+static void an_unpacker_that_stays(void **state)
+{
+    struct entries_reply reply;
+    struct err e = ERR_INIT;
+    struct str t = {0};
+    struct stage s;
+
+    (void)state;
+    for (int more = 0; more < 2; more++) {
+        start(&s, request, false);
+        tar_file(&t, "x", 0644, "x");
+        assert_int_equal(unpack(&s, &t, &reply, &e), 0);
+        if (more)
+            assert_int_equal(write(s.entries, "x", 1), 1);
+        send_json(&s, finish, NULL, 0);
+        assert_error(&s, "image", more ? "goes on behind its end" : "still has its end",
+                     "platform");
+    }
 }
 
 static void a_peer_that_dies(void **state)
@@ -329,6 +352,7 @@ static void limits_come_with_the_request(void **state)
     start(&s, "{\"image\": {\"uid\": 1, \"gid\": 1, \"unpacked\": 10, \"entries\": 1}}", false);
     tar_file(&t, "x", 0644, "more than ten bytes, but of one block");
     assert_int_equal(unpack(&s, &t, &reply, &e), 0); /* whole blocks count here */
+    fd_closep(&s.entries);
     send_json(&s, finish, NULL, 0);
     json_decref(report(&s));
     close(s.image);
@@ -373,6 +397,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_image_from_end_to_end, set_up, tear_down),
         cmocka_unit_test_setup_teardown(where_texts_lie, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_refusal_reaches_both, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_unpacker_that_stays, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_peer_that_dies, set_up, tear_down),
         cmocka_unit_test_setup_teardown(words_that_are_none, set_up, tear_down),
         cmocka_unit_test_setup_teardown(limits_come_with_the_request, set_up, tear_down),
