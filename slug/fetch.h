@@ -53,8 +53,9 @@
  *
  * When unpack is gone early (it refused the archive), download still reads to the end if there is a
  * digest, for the digest may explain why: an "error" of download's (step "digest" above all) counts
- * before unpack's, and unpack's before an "ok" of download's. Without a digest download ends with
- * step "unpack": unpack's own error is the one to tell.
+ * before unpack's, and unpack's before an "ok" of download's. Only an error of unpack's that is not
+ * the app's (a full disk) ends the fetch at once. Without a digest download ends with step
+ * "unpack": unpack's own error is the one to tell.
  *
  * == unpack. Descriptors: [0] the pipe's read end; [1] the image file (to write to and read), or
  * the empty directory; [2] with an image: its end of the entry stream (slug/image/entries.h).

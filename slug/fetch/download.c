@@ -11,7 +11,8 @@
 #define POLL_MS        200
 #define TOLD_USEC      (200 * USEC_PER_MSEC)
 #define CHECK_USEC     (2000 * USEC_PER_MSEC)
-#define LAGGARD        8            /* so many times slower than the others: a new connection */
+#define LAGGARD        8            /* so many times slower than usual: a new connection */
+#define LAGGARDS_MAX   64           /* a network that became slow is not their doing */
 #define SPLIT_MIN      (1ull << 20) /* a smaller half is not worth a request */
 #define SPLIT_MIN_USEC (200 * USEC_PER_MSEC)
 
@@ -148,26 +149,37 @@ static int check_stall(struct conn *c, uint64_t now, struct err *e)
     return r;
 }
 
-/* A connection that lags far behind the others since the last check gives its part to a new one. */
-static void check_laggards(struct download *d)
+/* What the others got since the last check, each on average; what has ended may have been faster.
+ */
+static uint64_t usual(const struct download *d, const struct conn *but, uint64_t usec)
 {
-    uint64_t sum = 0;
-    unsigned n = 0;
+    uint64_t sum = 0, n = 0;
+    uint64_t ended = d->ended_usec > 0 ? d->ended_bytes * usec / d->ended_usec : 0;
 
     for (unsigned i = 0; i < d->n_conns; i++)
-        if (d->conns[i].state == CONN_RUNS) {
+        if (d->conns[i].state == CONN_RUNS && &d->conns[i] != but) {
             sum += d->conns[i].got - d->conns[i].mark;
             n++;
         }
+    return n > 0 && sum / n > ended ? sum / n : ended;
+}
+
+/* A connection that lags far behind since the last check gives its part to a new one. */
+static void check_laggards(struct download *d, uint64_t now)
+{
     for (unsigned i = 0; i < d->n_conns; i++) {
         struct conn *c = &d->conns[i];
-        uint64_t came = c->got - c->mark;
-        bool lags = n > 1 && c->began < d->checked && came * LAGGARD * (n - 1) < sum - came;
+        bool lags = (c->got - c->mark) * LAGGARD < usual(d, c, now - d->checked);
 
-        c->mark = c->got;
-        if (lags && c->state == CONN_RUNS && d->confirmed)
-            conn_stop(c);
+        if (c->state != CONN_RUNS || c->began > d->checked || !d->confirmed || !lags ||
+            d->dropped >= LAGGARDS_MAX)
+            continue;
+        d->dropped++;
+        conn_stop(c);
     }
+    for (unsigned i = 0; i < d->n_conns; i++)
+        d->conns[i].mark = d->conns[i].got;
+    d->checked = now;
 }
 
 /* The whole mirror drips. */
@@ -204,10 +216,8 @@ static int look_after(struct download *d, uint64_t now, struct err *e)
         r = check_stall(&d->conns[i], now, e);
     if (d->part_length != UINT64_MAX)
         tune_step(&d->tune, now, d->bytes, flowing(d));
-    if (r == 0 && now >= d->checked + CHECK_USEC) {
-        check_laggards(d);
-        d->checked = now;
-    }
+    if (r == 0 && now >= d->checked + CHECK_USEC)
+        check_laggards(d, now);
     if (r == 0 && now > d->o.until) {
         d->step = "download";
         r = err_say(e, ETIMEDOUT, "%s: over the limit of %llu ms for a download", d->o.store->shown,

@@ -356,7 +356,10 @@ static int refused(struct conn *c, struct err *e)
 static int changed(struct conn *c, struct err *e)
 {
     return fail(c, "changed", ESTALE, FAULT_PLATFORM,
-                "the object was changed while it was downloaded", e);
+                c->d->status == 416
+                    ? "the object was changed while it was downloaded, or is shorter than announced"
+                    : "the object was changed while it was downloaded",
+                e);
 }
 
 /* The connection broke, or never was. */
@@ -374,6 +377,13 @@ static int broke(struct conn *c, CURLcode code, struct err *e)
     return v.again ? try_later(c, v.step, e) : -e->errnum;
 }
 
+/* What a connection can do here, for those that cannot. */
+static void note_speed(const struct conn *c)
+{
+    c->d->ended_bytes += c->got;
+    c->d->ended_usec += clock_boot() - c->began;
+}
+
 /* The body is over; without an announced length only now is it known how long it was. */
 static int body_ended(struct conn *c, struct err *e)
 {
@@ -386,6 +396,7 @@ static int body_ended(struct conn *c, struct err *e)
     if (c->r.at < c->r.end && c->r.at < c->stop)
         return broke(c, CURLE_OK, e);
     c->tries = 0;
+    note_speed(c);
     conn_stop(c);
     return 0;
 }
@@ -396,7 +407,8 @@ int conn_ended(struct conn *c, CURLcode code, struct err *e)
 
     if (c->broken)
         return broke(c, code, e);
-    if (c->answer == ANSWER_NONE && code == CURLE_OK) /* an answer without a body */
+    /* An answer without a body, or whose body never came. */
+    if (c->answer == ANSWER_NONE && (code == CURLE_OK || code == CURLE_PARTIAL_FILE))
         c->answer = download_take_head(c, NULL, 0);
     switch (c->answer) {
     case ANSWER_STATUS:
@@ -416,6 +428,7 @@ int conn_ended(struct conn *c, CURLcode code, struct err *e)
         break;
     }
     if (c->cut) {
+        note_speed(c);
         conn_stop(c);
         return 0;
     }

@@ -69,11 +69,13 @@ struct download {
 
     uint64_t bytes; /* that came and were wanted */
     uint64_t last_byte;
-    uint64_t renewals;               /* of credentials */
-    bool renewed;                    /* and no byte since */
-    unsigned most;                   /* connections at once */
-    uint64_t checked, told;          /* when speeds were looked at, when on_turn was called */
-    uint64_t slow_since, slow_bytes; /* the window in which a drip is looked for */
+    uint64_t ended_bytes, ended_usec; /* of all transfers that got what they were to get */
+    unsigned dropped;                 /* laggards */
+    uint64_t renewals;                /* of credentials */
+    bool renewed;                     /* and no byte since */
+    unsigned most;                    /* connections at once */
+    uint64_t checked, told;           /* when speeds were looked at, when on_turn was called */
+    uint64_t slow_since, slow_bytes;  /* the window in which a drip is looked for */
     long status;
     const char *step; /* of the failure */
     struct err e;     /* of ANSWER_FAILED */

@@ -1,0 +1,955 @@
+/* The download from one mirror and from several, against servers that misbehave: what arrives in
+ * the pipe, what is asked of the store, and what is said when it fails. */
+#include "slug/fetch/mirrors.h"
+
+#include "base/clock.h"
+#include "base/fdio.h"
+#include "base/str.h"
+#include "download_server.h"
+#include "slug/fetch/download.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <sys/random.h>
+
+#include <cmocka.h>
+
+#define SMALL (100u << 10)
+#define LARGE (40u << 20)
+
+static char *object; /* LARGE bytes; the small one is its beginning */
+
+static int set_up(void **state)
+{
+    uint32_t x = 1;
+
+    (void)state;
+    object = malloc(LARGE);
+    for (size_t i = 0; object && i < LARGE; i++) {
+        x = x * 1664525u + 1013904223u;
+        object[i] = (char)(x >> 24);
+    }
+    if (!object)
+        return -1;
+    memcpy(object, "\x1f\x8b", 2);
+    return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK ? 0 : -1;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    free(object);
+    curl_global_cleanup();
+    return 0;
+}
+
+static struct digest digest_of(size_t len)
+{
+    unsigned char sum[32];
+    struct digest d;
+
+    assert_int_equal(EVP_Digest(object, len, sum, NULL, EVP_sha256(), NULL), 1);
+    digest_from_bytes(sum, &d);
+    return d;
+}
+
+/* --- the unpacker's side of the pipe --- */
+
+struct reader {
+    pthread_t thread;
+    int fd;
+    useconds_t pause; /* before each read */
+    size_t stop;      /* closes after so many bytes; 0: never */
+    size_t got;
+    bool wrong;
+};
+
+static void *read_all(void *arg)
+{
+    struct reader *r = arg;
+    static char buf[65536];
+    ssize_t n;
+
+    while ((!r->stop || r->got < r->stop) && (n = read(r->fd, buf, sizeof(buf))) > 0) {
+        if (r->got + (size_t)n > LARGE || memcmp(buf, object + r->got, (size_t)n) != 0)
+            r->wrong = true;
+        r->got += (size_t)n;
+        if (r->pause)
+            (void)usleep(r->pause);
+    }
+    close(r->fd);
+    return NULL;
+}
+
+/* --- one fetch --- */
+
+struct got {
+    int r;
+    struct err e;
+    struct mirrors_result m;
+    struct reader reader;
+    uint64_t usec;
+};
+
+static int no_progress(void *userdata, uint64_t bytes, int64_t total, size_t mirror,
+                       unsigned connections, struct err *e)
+{
+    (void)userdata;
+    (void)bytes;
+    (void)total;
+    (void)mirror;
+    (void)connections;
+    (void)e;
+    return 0;
+}
+
+static int spool_new(void)
+{
+    int fd = memfd_create("spool", MFD_CLOEXEC);
+
+    assert_true(fd >= 0);
+    return fd;
+}
+
+static struct job job_for(const char *url, size_t len)
+{
+    return (struct job){
+        .mirrors = {{(char *)(uintptr_t)url, -1}},
+        .n_mirrors = 1,
+        .has_digest = true,
+        .digest = digest_of(len),
+        .allow_http = true,
+        .compressed = LARGE,
+        .connect_ms = 2000,
+        .stall_ms = 2000,
+        .total_ms = 30000,
+        .slow_bytes = 0,
+        .slow_ms = 1000,
+        .connections = 8,
+        .failed = json_array(),
+    };
+}
+
+/* Runs J (its pipe and spool are made here, its array freed). */
+static struct got fetch_with(struct job *j, struct reader reader,
+                             int (*progress)(void *, uint64_t, int64_t, size_t, unsigned,
+                                             struct err *))
+{
+    struct got g = {.e = ERR_INIT, .reader = reader};
+    struct mirrors_watch watch = {.progress = progress};
+    uint64_t start = clock_boot();
+    int fds[2];
+
+    assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+    j->pipe = fds[1];
+    j->spool = spool_new();
+    g.reader.fd = fds[0];
+    assert_int_equal(pthread_create(&g.reader.thread, NULL, read_all, &g.reader), 0);
+    g.r = mirrors_run(j, &watch, &g.m, &g.e);
+    close(j->pipe);
+    close(j->spool);
+    assert_int_equal(pthread_join(g.reader.thread, NULL), 0);
+    json_decref(j->failed);
+    j->failed = NULL;
+    g.usec = clock_boot() - start;
+    if (strstr(g.e.text, "pass") || strstr(g.e.text, "sig="))
+        fail_msg("a secret is in: %s", g.e.text);
+    return g;
+}
+
+static struct got fetch(struct job *j)
+{
+    return fetch_with(j, (struct reader){0}, no_progress);
+}
+
+static void assert_whole(struct got *g, size_t len)
+{
+    if (g->r < 0)
+        fail_msg("%s: %s", g->m.step, g->e.text);
+    assert_int_equal(g->reader.got, len);
+    assert_false(g->reader.wrong);
+    assert_int_equal(g->m.bytes, len);
+    assert_string_equal(g->m.digest.hex, digest_of(len).hex);
+    assert_null(g->m.next);
+    mirrors_result_done(&g->m);
+}
+
+static void assert_failed(struct got *g, const char *step, enum fault fault, const char *text)
+{
+    assert_true(g->r < 0);
+    if (strcmp(g->m.step, step) != 0 || g->e.fault != fault || !strstr(g->e.text, text))
+        fail_msg("%s of step %s expected, but %s, fault %s: %s", text, step, g->m.step,
+                 fault_name(g->e.fault), g->e.text);
+    mirrors_result_done(&g->m);
+}
+
+/* Fetches the first LEN bytes from a server of FN, which is told what it saw in *RET_N. */
+static struct got fetch_from(server_fn *fn, size_t len, struct server_counts *ret_n)
+{
+    struct server s;
+
+    server_start(&s, fn, len);
+    struct job j = job_for(s.url, len);
+    struct got g = fetch(&j);
+    if (ret_n)
+        memcpy(ret_n, s.n, sizeof(*ret_n));
+    server_stop(&s);
+    return g;
+}
+
+/* The same without knowing the digest. */
+static struct got fetch_blindly(server_fn *fn, size_t len)
+{
+    struct server s;
+
+    server_start(&s, fn, len);
+    struct job j = job_for(s.url, len);
+    j.has_digest = false;
+    struct got g = fetch(&j);
+    server_stop(&s);
+    return g;
+}
+
+/* --- what works ----------------------------------------------------------------------------------
+ */
+
+static bool small(struct server_request *rq)
+{
+    return server_object(rq,
+                         &(struct server_answer){.data = object, .len = SMALL, .etag = "\"e\""});
+}
+
+static bool large(struct server_request *rq)
+{
+    return server_object(rq, &(struct server_answer){.data = object,
+                                                     .len = LARGE,
+                                                     .etag = "\"e\"",
+                                                     .fields = "Accept-Ranges: bytes\r\n"});
+}
+
+static bool large_dated(struct server_request *rq)
+{
+    const char *fields = "Accept-Ranges: bytes\r\nETag: W/\"weak\"\r\n"
+                         "Last-Modified: Sun, 22 Nov 2026 01:30:10 GMT\r\n";
+
+    return server_object(rq,
+                         &(struct server_answer){.data = object, .len = LARGE, .fields = fields});
+}
+
+static bool chunked(struct server_request *rq)
+{
+    return server_object(rq,
+                         &(struct server_answer){.data = object, .len = SMALL, .chunked = true});
+}
+
+static void a_small_slug_is_one_request(void **state)
+{
+    struct server_counts n;
+
+    (void)state;
+    struct got g = fetch_from(small, SMALL, &n);
+    assert_whole(&g, SMALL);
+    assert_int_equal(n.requests, 1);
+    assert_int_equal(n.ranged, 0);
+}
+
+static void without_a_length_it_comes_over_one_connection(void **state)
+{
+    struct server_counts n;
+
+    (void)state;
+    struct got g = fetch_from(chunked, SMALL, &n);
+    assert_whole(&g, SMALL);
+    assert_int_equal(n.requests, 1);
+}
+
+static void a_large_slug_comes_in_parts_of_one_object(void **state)
+{
+    struct server_counts n;
+
+    (void)state;
+    struct got g = fetch_from(large, LARGE, &n);
+    assert_whole(&g, LARGE);
+    assert_true(n.ranged >= 3);
+    assert_true(n.most >= 2);
+    assert_true(n.most <= 8);
+    assert_int_equal(n.unconditional, 0);
+    g = fetch_from(large_dated, LARGE, &n);
+    assert_whole(&g, LARGE);
+    assert_true(n.ranged >= 3);
+    assert_int_equal(n.unconditional, 0);
+}
+
+static void one_connection_when_no_more_are_wanted(void **state)
+{
+    struct server s;
+
+    (void)state;
+    server_start(&s, large, LARGE);
+    struct job j = job_for(s.url, LARGE);
+    j.connections = 1;
+    struct got g = fetch(&j);
+    assert_whole(&g, LARGE);
+    assert_int_equal(s.n->requests, 1);
+    server_stop(&s);
+}
+
+static bool ranges_only_promised(struct server_request *rq)
+{
+    return server_object(rq, &(struct server_answer){.data = object,
+                                                     .len = LARGE,
+                                                     .etag = "\"e\"",
+                                                     .no_ranges = true,
+                                                     .fields = "Accept-Ranges: bytes\r\n"});
+}
+
+static void a_server_that_ignores_ranges_gives_all(void **state)
+{
+    struct server_counts n;
+
+    (void)state;
+    struct got g = fetch_from(ranges_only_promised, LARGE, &n);
+    assert_whole(&g, LARGE);
+    assert_true(n.ranged >= 1);
+}
+
+static bool at_most_two(struct server_request *rq)
+{
+    if (atomic_load(&rq->n->open) > 2) {
+        server_head(rq, "429 Too Many", "Content-Length: 0\r\n");
+        return true;
+    }
+    return server_object(rq, &(struct server_answer){.data = object,
+                                                     .len = LARGE,
+                                                     .etag = "\"e\"",
+                                                     .bytes_per_ms = 40000,
+                                                     .fields = "Accept-Ranges: bytes\r\n"});
+}
+
+static void a_store_that_wants_fewer_gets_fewer(void **state)
+{
+    struct server_counts n;
+
+    (void)state;
+    struct got g = fetch_from(at_most_two, LARGE, &n);
+    assert_whole(&g, LARGE);
+    assert_true(n.requests < 40);
+}
+
+/* --- broken connections --------------------------------------------------------------------------
+ */
+
+static bool breaks_small(struct server_request *rq)
+{
+    return server_object(
+        rq, &(struct server_answer){
+                .data = object, .len = SMALL, .etag = "\"e\"", .cut = rq->number < 3 ? 30000 : 0});
+}
+
+static bool breaks_parts(struct server_request *rq)
+{
+    return server_object(rq, &(struct server_answer){.data = object,
+                                                     .len = LARGE,
+                                                     .etag = "\"e\"",
+                                                     .cut = rq->number < 12 ? 1500000 : 0,
+                                                     .fields = "Accept-Ranges: bytes\r\n"});
+}
+
+static void a_broken_body_goes_on_where_it_broke(void **state)
+{
+    struct server_counts n;
+
+    (void)state;
+    struct got g = fetch_from(breaks_small, SMALL, &n);
+    assert_whole(&g, SMALL);
+    assert_int_equal(n.requests, 4);
+    assert_int_equal(n.ranged, 3);
+    assert_int_equal(n.sent, SMALL); /* no byte twice */
+    g = fetch_from(breaks_parts, LARGE, &n);
+    assert_whole(&g, LARGE);
+    assert_true(n.requests > 12);
+    assert_true(n.sent < LARGE + LARGE / 4);
+}
+
+static bool breaks_without_ranges(struct server_request *rq)
+{
+    return server_object(rq, &(struct server_answer){.data = object,
+                                                     .len = SMALL,
+                                                     .no_ranges = true,
+                                                     .cut = rq->number == 0 ? 30000 : 0});
+}
+
+static void without_ranges_the_rest_needs_a_digest(void **state)
+{
+    (void)state;
+    struct got g = fetch_from(breaks_without_ranges, SMALL, NULL);
+    assert_whole(&g, SMALL);
+    g = fetch_blindly(breaks_without_ranges, SMALL);
+    assert_failed(&g, "download", FAULT_PLATFORM, "the server takes no ranges");
+}
+
+static bool lies_about_length(struct server_request *rq)
+{
+    return server_object(rq, &(struct server_answer){.data = object,
+                                                     .len = SMALL,
+                                                     .claims = rq->ranged ? 5000 : SMALL + 5000,
+                                                     .etag = "\"e\""});
+}
+
+static void a_length_that_lies_is_found_out(void **state)
+{
+    (void)state;
+    struct got g = fetch_from(lies_about_length, SMALL, NULL);
+    assert_failed(&g, "changed", FAULT_PLATFORM, "or is shorter than announced");
+}
+
+static bool cut_for_ever(struct server_request *rq)
+{
+    return server_object(
+        rq, &(struct server_answer){.data = object, .len = SMALL, .etag = "\"e\"", .cut = 100});
+}
+
+static void what_breaks_for_ever_is_given_up(void **state)
+{
+    struct server_counts n;
+
+    (void)state;
+    struct got g = fetch_from(cut_for_ever, SMALL, &n);
+    assert_failed(&g, "download", FAULT_PLATFORM, "after 4 tries");
+    assert_int_equal(n.requests, 4);
+}
+
+/* --- answers that are not the slug ---------------------------------------------------------------
+ */
+
+static bool unavailable_twice(struct server_request *rq)
+{
+    if (rq->number < 2) {
+        server_head(rq, "503 Down", "Content-Length: 5\r\nRetry-After: 1\r\n\r\nsorry");
+        return false;
+    }
+    return small(rq);
+}
+
+static void retry_after_is_heeded(void **state)
+{
+    struct server_counts n;
+
+    (void)state;
+    struct got g = fetch_from(unavailable_twice, SMALL, &n);
+    assert_true(g.usec >= 2 * USEC_PER_SEC);
+    assert_whole(&g, SMALL);
+    assert_int_equal(n.requests, 3);
+}
+
+#define REFUSES(name, status)                                                                      \
+    static bool name(struct server_request *rq)                                                    \
+    {                                                                                              \
+        server_error(rq, status);                                                                  \
+        return true;                                                                               \
+    }
+REFUSES(gone, "404 Not Found")
+REFUSES(forbidden, "403 Forbidden")
+REFUSES(moved, "304 Not Modified")
+REFUSES(down, "502 Bad Gateway")
+REFUSES(unsupported, "501 Not Implemented")
+
+static bool skewed(struct server_request *rq)
+{
+    server_head(rq, "403 Forbidden",
+                "Date: Sun, 22 Nov 2020 01:30:10 GMT\r\nContent-Length: 0\r\n");
+    return true;
+}
+
+static bool page(struct server_request *rq)
+{
+    static const char html[] = "<!DOCTYPE html><p>maintenance";
+    const char *type = strstr(rq->head, "Range") ? "" : "Content-Type: text/html\r\n";
+
+    return server_object(
+        rq, &(struct server_answer){.data = html, .len = sizeof(html) - 1, .fields = type});
+}
+
+static bool page_unnamed(struct server_request *rq)
+{
+    static const char html[] = " \r\n<html>";
+
+    return server_object(rq, &(struct server_answer){.data = html, .len = sizeof(html) - 1});
+}
+
+static void refusals_have_a_fault(void **state)
+{
+    static const struct {
+        server_fn *fn;
+        enum fault fault;
+        const char *text;
+        unsigned requests;
+    } cases[] = {
+        {gone, FAULT_OPERATOR, "/slug: HTTP status 404", 1},
+        {forbidden, FAULT_OPERATOR, "HTTP status 403", 1},
+        {skewed, FAULT_OPERATOR, "s ahead of the store's)", 1},
+        {moved, FAULT_OPERATOR, "HTTP status 304", 1},
+        {unsupported, FAULT_PLATFORM, "HTTP status 501", 1},
+        {page, FAULT_OPERATOR, "an HTML page, not a slug", 1},
+        {page_unnamed, FAULT_OPERATOR, "an HTML page, not a slug", 1},
+        {down, FAULT_PLATFORM, "after 4 tries: http://127.0.0.1:", 4},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct server_counts n;
+        struct got g = fetch_from(cases[i].fn, SMALL, &n);
+
+        assert_int_equal(g.reader.got, 0);
+        assert_null(g.m.next);
+        assert_failed(&g, "http", cases[i].fault, cases[i].text);
+        assert_int_equal(n.requests, cases[i].requests);
+    }
+}
+
+static bool to_metadata(struct server_request *rq)
+{
+    server_head(rq, "302 F", "Location: http://169.254.169.254/x\r\nContent-Length: 0\r\n");
+    return false;
+}
+
+static bool to_file(struct server_request *rq)
+{
+    server_head(rq, "302 F", "Location: file:///etc/passwd\r\nContent-Length: 0\r\n");
+    return false;
+}
+
+static void redirects_have_limits(void **state)
+{
+    (void)state;
+    struct got g = fetch_from(to_metadata, SMALL, NULL);
+    assert_failed(&g, "connect", FAULT_OPERATOR, "leads to a link-local address");
+    g = fetch_from(to_file, SMALL, NULL);
+    assert_failed(&g, "http", FAULT_OPERATOR, "rotocol");
+}
+
+static void sizes_have_limits(void **state)
+{
+    static server_fn *const servers[] = {small, chunked};
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct server s;
+
+        server_start(&s, servers[i], SMALL);
+        struct job j = job_for(s.url, SMALL);
+        j.compressed = SMALL - 1;
+        struct got g = fetch(&j);
+        assert_failed(&g, "download", FAULT_APP, "over the limit of 102399 compressed bytes");
+        server_stop(&s);
+    }
+}
+
+/* --- the object is another one -------------------------------------------------------------------
+ */
+
+static bool changes(struct server_request *rq)
+{
+    return server_object(rq, &(struct server_answer){.data = object,
+                                                     .len = SMALL,
+                                                     .etag = rq->number ? "\"new\"" : "\"old\"",
+                                                     .cut = rq->number ? 0 : 30000});
+}
+
+static bool precondition(struct server_request *rq)
+{
+    if (rq->ranged) {
+        server_error(rq, "412 Precondition Failed");
+        return true;
+    }
+    return server_object(rq, &(struct server_answer){.data = object,
+                                                     .len = LARGE,
+                                                     .etag = "\"e\"",
+                                                     .bytes_per_ms = 10000,
+                                                     .fields = "Accept-Ranges: bytes\r\n"});
+}
+
+static bool other_place(struct server_request *rq)
+{
+    if (rq->ranged) {
+        server_head(rq, "206 P", "Content-Range: bytes 1-3/4\r\nContent-Length: 3\r\n\r\nabc");
+        return false;
+    }
+    return server_object(
+        rq, &(struct server_answer){.data = object, .len = SMALL, .etag = "\"e\"", .cut = 30000});
+}
+
+static bool unsatisfiable(struct server_request *rq)
+{
+    if (rq->ranged) {
+        server_error(rq, "416 Range");
+        return true;
+    }
+    return other_place(rq);
+}
+
+static void another_object_is_never_glued_on(void **state)
+{
+    static const struct {
+        server_fn *fn;
+        size_t len;
+    } cases[] = {
+        {changes, SMALL}, {precondition, LARGE}, {other_place, SMALL}, {unsatisfiable, SMALL}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct got g = fetch_from(cases[i].fn, cases[i].len, NULL);
+
+        assert_false(g.reader.wrong);
+        /* Bytes went into the pipe: once more from the start, by a fresh fetch. */
+        assert_non_null(g.m.next);
+        assert_true(json_bool(g.m.next, "anew", false));
+        assert_int_equal(json_array_size(json_object_get(g.m.next, "mirrors")), 1);
+        assert_failed(&g, "changed", FAULT_PLATFORM, "the object was changed while");
+    }
+}
+
+static void a_second_change_ends_the_mirror(void **state)
+{
+    struct server s;
+
+    (void)state;
+    server_start(&s, changes, SMALL);
+    struct job j = job_for(s.url, SMALL);
+    j.anew = true;
+    struct got g = fetch(&j);
+    assert_null(g.m.next);
+    assert_failed(&g, "changed", FAULT_PLATFORM, "the object was changed while");
+    server_stop(&s);
+}
+
+/* --- waiting -------------------------------------------------------------------------------------
+ */
+
+static bool hangs(struct server_request *rq)
+{
+    (void)server_object(
+        rq, &(struct server_answer){.data = object, .len = SMALL, .etag = "\"e\"", .cut = 1000});
+    (void)usleep(10000000);
+    return false;
+}
+
+static bool drips(struct server_request *rq)
+{
+    return server_object(rq, &(struct server_answer){
+                                 .data = object, .len = SMALL, .etag = "\"e\"", .bytes_per_ms = 1});
+}
+
+static void waiting_has_limits(void **state)
+{
+    struct server s;
+
+    (void)state;
+    server_start(&s, hangs, SMALL);
+    struct job j = job_for(s.url, SMALL);
+    j.stall_ms = 100;
+    j.total_ms = 1000;
+    struct got g = fetch(&j);
+    assert_failed(&g, "download", FAULT_PLATFORM, "no byte came for 100 ms");
+    j = job_for(s.url, SMALL);
+    j.total_ms = 300;
+    g = fetch(&j);
+    assert_failed(&g, "download", FAULT_PLATFORM, "over the limit of 300 ms");
+    server_stop(&s);
+
+    server_start(&s, drips, SMALL);
+    j = job_for(s.url, SMALL);
+    j.slow_bytes = 10000;
+    j.slow_ms = 500;
+    g = fetch(&j);
+    assert_failed(&g, "download", FAULT_PLATFORM, "less than 10000 bytes a second for 500 ms");
+    server_stop(&s);
+}
+
+/* The second request's connection all but stops; the others are as fast as they are. */
+static bool one_laggard(struct server_request *rq)
+{
+    return server_object(rq, &(struct server_answer){.data = object,
+                                                     .len = LARGE,
+                                                     .etag = "\"e\"",
+                                                     .bytes_per_ms = rq->number == 1 ? 1 : 20000,
+                                                     .fields = "Accept-Ranges: bytes\r\n"});
+}
+
+static void a_slow_connection_does_not_hold_the_others_up(void **state)
+{
+    struct server_counts n;
+
+    (void)state;
+    struct got g = fetch_from(one_laggard, LARGE, &n);
+    assert_whole(&g, LARGE);
+    assert_true(g.usec < 20 * USEC_PER_SEC); /* alone it would take hours */
+}
+
+static int gone_after(void *userdata, uint64_t bytes, int64_t total, size_t mirror,
+                      unsigned connections, struct err *e)
+{
+    (void)userdata;
+    (void)bytes;
+    (void)total;
+    (void)mirror;
+    (void)connections;
+    return err_say(e, EPIPE, "the agent is gone");
+}
+
+static void without_its_agent_it_ends(void **state)
+{
+    struct server s;
+
+    (void)state;
+    server_start(&s, drips, SMALL);
+    struct job j = job_for(s.url, SMALL);
+    j.mirrors[1] = j.mirrors[0];
+    j.n_mirrors = 2;
+    struct got g = fetch_with(&j, (struct reader){0}, gone_after);
+    assert_int_equal(g.r, -EPIPE);
+    assert_int_equal(g.m.mirror, 0); /* no other is tried */
+    assert_null(g.m.next);
+    mirrors_result_done(&g.m);
+    server_stop(&s);
+}
+
+/* --- the unpacker --------------------------------------------------------------------------------
+ */
+
+static void a_slow_unpacker_gets_all_and_is_told_of(void **state)
+{
+    struct server s;
+
+    (void)state;
+    server_start(&s, large, LARGE);
+    struct job j = job_for(s.url, LARGE);
+    struct got g = fetch_with(&j, (struct reader){.pause = 1000}, no_progress);
+    assert_true(g.m.wait_ms > 50);
+    assert_true(g.m.download_ms < g.usec / USEC_PER_MSEC); /* the spool took it meanwhile */
+    assert_whole(&g, LARGE);
+    server_stop(&s);
+}
+
+static void when_the_unpacker_is_gone_the_digest_still_counts(void **state)
+{
+    struct server s;
+
+    (void)state;
+    (void)signal(SIGPIPE, SIG_IGN);
+    server_start(&s, large, LARGE);
+    struct job j = job_for(s.url, LARGE);
+    struct got g = fetch_with(&j, (struct reader){.stop = 1}, no_progress);
+    assert_int_equal(g.r, 0);
+    assert_string_equal(g.m.digest.hex, digest_of(LARGE).hex);
+    mirrors_result_done(&g.m);
+    j = job_for(s.url, LARGE);
+    j.has_digest = false;
+    g = fetch_with(&j, (struct reader){.stop = 1}, no_progress);
+    assert_null(g.m.next);
+    assert_failed(&g, "unpack", FAULT_PLATFORM, "the unpacker is gone");
+    server_stop(&s);
+}
+
+/* --- mirrors -------------------------------------------------------------------------------------
+ */
+
+static bool flipped(struct server_request *rq)
+{
+    object[5000] ^= 1; /* this process's own copy */
+    return small(rq);
+}
+
+static struct got fetch_mirrors(server_fn *a, server_fn *b, server_fn *c)
+{
+    struct server s[3];
+    server_fn *const fns[] = {a, b, c};
+
+    for (int i = 0; i < 3; i++)
+        server_start(&s[i], fns[i], SMALL);
+    struct job j = job_for(s[0].url, SMALL);
+    for (int i = 0; i < 3; i++)
+        j.mirrors[i] = (struct job_mirror){s[i].url, -1};
+    j.n_mirrors = 3;
+    struct got g = fetch(&j);
+    for (int i = 0; i < 3; i++)
+        server_stop(&s[i]);
+    return g;
+}
+
+static void mirrors_are_tried_in_order(void **state)
+{
+    (void)state;
+    struct got g = fetch_mirrors(gone, page, small);
+    assert_int_equal(g.m.mirror, 2);
+    assert_int_equal(json_array_size(g.m.failed), 2);
+    const json_t *first = json_array_get(g.m.failed, 0);
+    assert_int_equal(json_int(first, "mirror", -1), 0);
+    assert_int_equal(json_int(first, "http", -1), 404);
+    assert_string_equal(json_str(first, "fault", ""), "operator");
+    assert_string_equal(json_str(json_array_get(g.m.failed, 1), "step", ""), "http");
+    assert_whole(&g, SMALL);
+}
+
+static void all_reasons_are_told(void **state)
+{
+    (void)state;
+    struct got g = fetch_mirrors(gone, page, forbidden);
+    assert_non_null(strstr(g.e.text, "HTTP status 403; before it: "));
+    assert_non_null(strstr(g.e.text, "HTTP status 404; "));
+    assert_failed(&g, "http", FAULT_OPERATOR, "an HTML page");
+    g = fetch_mirrors(unsupported, gone, forbidden);
+    assert_failed(&g, "http", FAULT_PLATFORM, "HTTP status 501");
+}
+
+static void a_wrong_digest_is_never_asked_for_again(void **state)
+{
+    (void)state;
+    struct got g = fetch_mirrors(gone, flipped, small);
+    assert_string_equal(g.m.expected.hex, digest_of(SMALL).hex);
+    assert_string_not_equal(g.m.actual.hex, g.m.expected.hex);
+    const json_t *left = json_object_get(g.m.next, "mirrors");
+    assert_int_equal(json_array_size(left), 1);
+    assert_int_equal(json_integer_value(json_array_get(left, 0)), 2);
+    assert_false(json_bool(g.m.next, "anew", true));
+    assert_int_equal(json_array_size(json_object_get(g.m.next, "failed")), 2);
+    assert_failed(&g, "digest", FAULT_PLATFORM, "Checksum does not match expected value");
+    g = fetch_mirrors(gone, gone, flipped);
+    assert_null(g.m.next);
+    assert_failed(&g, "digest", FAULT_PLATFORM, "HTTP status 404");
+}
+
+static void a_file_is_a_mirror(void **state)
+{
+    static char url[] = "file:///slug.tgz", other[] = "file:///none";
+    struct job j = job_for(other, SMALL);
+
+    (void)state;
+    j.mirrors[1] = (struct job_mirror){url, memfd_create("slug", MFD_CLOEXEC)};
+    j.n_mirrors = 2;
+    assert_int_equal(fd_write_full(j.mirrors[1].file, object, SMALL), 0);
+    struct got g = fetch(&j);
+    assert_non_null(
+        strstr(json_str(json_array_get(g.m.failed, 0), "text", ""), "came without its file"));
+    assert_whole(&g, SMALL);
+    close(j.mirrors[1].file);
+}
+
+/* --- credentials ---------------------------------------------------------------------------------
+ */
+
+static bool wants_second_token(struct server_request *rq)
+{
+    if (!strstr(rq->head, "X-Token: 2")) {
+        server_error(rq, "401 Unauthorized");
+        return true;
+    }
+    return small(rq);
+}
+
+static unsigned *tokens(struct store *s)
+{
+    return s->state;
+}
+
+static int token_prepare(struct store *s, CURL *easy, struct store_request *ret, struct err *e)
+{
+    char line[32];
+
+    (void)easy;
+    (void)e;
+    (void)snprintf(line, sizeof(line), "X-Token: %u", *tokens(s));
+    *ret =
+        (struct store_request){.url = strdup(s->address), .headers = curl_slist_append(NULL, line)};
+    return 0;
+}
+
+static enum store_verdict token_refused(struct store *s, const struct store_refusal *r,
+                                        struct err *e)
+{
+    (void)r;
+    (void)err_say(e, EACCES, "no such token");
+    (void)err_blame(e, FAULT_OPERATOR);
+    ++*tokens(s);
+    return STORE_RENEW;
+}
+
+/* With a first token of this number. */
+static int with_token(unsigned first, struct err *e, unsigned *ret_last)
+{
+    static const struct store_ops ops = {
+        .scheme = "test", .prepare = token_prepare, .refused = token_refused};
+    static const struct store_env env = {.connect_ms = 2000, .allow_http = true};
+    struct server srv;
+
+    server_start(&srv, wants_second_token, SMALL);
+    struct store s = {.ops = &ops, .env = &env, .address = srv.url, .file = -1, .state = &first};
+    struct outlet o;
+    int spool = spool_new(), r = outlet_init(&o, spool, -1, e);
+    struct download_options options = {.store = &s,
+                                       .outlet = &o,
+                                       .compressed_max = LARGE,
+                                       .stall_ms = 2000,
+                                       .until = clock_boot() + 20 * USEC_PER_SEC,
+                                       .connections = 1};
+    struct download_outcome out;
+    if (r == 0)
+        r = download_run(&options, &out, e);
+    outlet_done(&o);
+    close(spool);
+    server_stop(&srv);
+    *ret_last = first;
+    return r;
+}
+
+static void a_credential_is_renewed_once(void **state)
+{
+    struct err e = ERR_INIT;
+    unsigned last;
+
+    (void)state;
+    assert_int_equal(with_token(1, &e, &last), 0);
+    assert_int_equal(last, 2);
+    assert_int_equal(with_token(5, &e, &last), -EACCES);
+    assert_int_equal(last, 7);
+    assert_string_equal(e.text, "no such token");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_small_slug_is_one_request),
+        cmocka_unit_test(without_a_length_it_comes_over_one_connection),
+        cmocka_unit_test(a_large_slug_comes_in_parts_of_one_object),
+        cmocka_unit_test(one_connection_when_no_more_are_wanted),
+        cmocka_unit_test(a_server_that_ignores_ranges_gives_all),
+        cmocka_unit_test(a_store_that_wants_fewer_gets_fewer),
+        cmocka_unit_test(a_broken_body_goes_on_where_it_broke),
+        cmocka_unit_test(without_ranges_the_rest_needs_a_digest),
+        cmocka_unit_test(a_length_that_lies_is_found_out),
+        cmocka_unit_test(what_breaks_for_ever_is_given_up),
+        cmocka_unit_test(retry_after_is_heeded),
+        cmocka_unit_test(refusals_have_a_fault),
+        cmocka_unit_test(redirects_have_limits),
+        cmocka_unit_test(sizes_have_limits),
+        cmocka_unit_test(another_object_is_never_glued_on),
+        cmocka_unit_test(a_second_change_ends_the_mirror),
+        cmocka_unit_test(waiting_has_limits),
+        cmocka_unit_test(a_slow_connection_does_not_hold_the_others_up),
+        cmocka_unit_test(without_its_agent_it_ends),
+        cmocka_unit_test(a_slow_unpacker_gets_all_and_is_told_of),
+        cmocka_unit_test(when_the_unpacker_is_gone_the_digest_still_counts),
+        cmocka_unit_test(mirrors_are_tried_in_order),
+        cmocka_unit_test(all_reasons_are_told),
+        cmocka_unit_test(a_wrong_digest_is_never_asked_for_again),
+        cmocka_unit_test(a_file_is_a_mirror),
+        cmocka_unit_test(a_credential_is_renewed_once),
+    };
+
+    return cmocka_run_group_tests_name("download", tests, set_up, tear_down);
+}
