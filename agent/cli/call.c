@@ -1,10 +1,13 @@
 #include "cli/call.h"
 
 #include "base/frame.h"
+#include "base/scoped.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 char *call_path(const struct target *t, const char *word, char out[CALL_PATH_MAX])
 {
@@ -87,4 +90,53 @@ int call_command(json_t *spec, char **words, struct err *e)
         return 0;
     (void)err_say(e, EINVAL, "the command is not UTF-8");
     return err_blame(e, FAULT_OPERATOR);
+}
+
+static int add_address(json_t *list, const char *text, const char *cwd, bool readable,
+                       struct err *e)
+{
+    scoped_free char *url = NULL;
+    int r = slug_url(text, cwd, &url, e);
+
+    if (r < 0)
+        return r;
+    if (readable && str_starts(url, "file://") && access(url + strlen("file://"), R_OK) < 0) {
+        (void)err_set(e, errno, "%s", text);
+        return err_blame(e, FAULT_OPERATOR);
+    }
+    if (json_array_append_new(list, json_string(url)) == 0)
+        return 0;
+    (void)err_say(e, EINVAL, "the slug is not UTF-8");
+    return err_blame(e, FAULT_OPERATOR);
+}
+
+int call_slug(json_t *spec, const char *const *texts, size_t n, struct err *e)
+{
+    scoped_free char *cwd = getcwd(NULL, 0);
+    scoped(json_freep) json_t *list = json_array();
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < n; i++)
+        r = add_address(list, texts[i], cwd ? cwd : "/", n == 1, e);
+    if (r < 0)
+        return r;
+    r = json_object_set(spec, "slug", n == 1 ? json_array_get(list, 0) : list);
+    return r < 0 ? err_set(e, ENOMEM, "name the slug") : 0;
+}
+
+int call_digest(json_t *spec, const char *text, struct err *e)
+{
+    char safe[128];
+    struct digest digest;
+
+    if (!text)
+        return 0;
+    if (digest_parse(text, &digest) < 0) {
+        (void)err_say(e, EINVAL, "the digest '%s' is not sha256: and 64 hex digits",
+                      text_escape(safe, sizeof(safe), text, strlen(text)));
+        return err_blame(e, FAULT_OPERATOR);
+    }
+    return json_object_set_new(spec, "digest", json_sprintf("sha256:%s", digest.hex)) < 0
+               ? err_set(e, ENOMEM, "name the digest")
+               : 0;
 }

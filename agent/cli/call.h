@@ -28,6 +28,15 @@ int64_t call_count(const json_t *value);
 /* The status in an exit's description, as a shell has it; -1 when it tells none. */
 int call_exit_status(const json_t *obj);
 
+/* Sets "slug" to the address, or the list of the addresses, in TEXTS (as slug_url() takes them):
+ * mirrors, tried in their order. A single one that is a file must be readable. 1 to
+ * CALL_MIRRORS_MAX. */
+#define CALL_MIRRORS_MAX 8
+int call_slug(json_t *spec, const char *const *texts, size_t n, struct err *e);
+
+/* Sets "digest" from TEXT; NULL: nothing. */
+int call_digest(json_t *spec, const char *text, struct err *e);
+
 /* {"argv": […]} for several words, {"command": "…"} for one: then it is shell text. */
 int call_command(json_t *spec, char **words, struct err *e);
 

@@ -30,10 +30,12 @@ static const struct command commands[] = {
      "  --app APP            with the release and config vars of APP\n"
      "  --slug SLUG          a slug's file or address\n" ENV_HELP SIZE_HELP TTY_HELP,
      cmd_run},
-    {"start", "start APP --slug URL [--digest sha256:HEX] [-m FORMATION] [-e FILE] [--size SIZE]",
+    {"start",
+     "start APP --slug URL... [--digest sha256:HEX] [-m FORMATION] [-e FILE] [--size SIZE]",
      "release a slug as an app and start it",
      "Waits until all dynos are up, or one has crashed.\n\n"
-     "  --slug URL           https://, s3://, swift://, file://, or a path\n"
+     "  --slug URL           https://, s3://, swift://, file://, or a path; given again (8 times\n"
+     "                       at most): where else it is, tried in this order\n"
      "  --digest sha256:HEX  what its content must be\n"
      "  -m FORMATION         web=2,worker=1 (default: as the agent decides: one web)\n" ENV_HELP
          SIZE_HELP "  --no-wait            return as soon as the agent has accepted it\n",

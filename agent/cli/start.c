@@ -13,7 +13,9 @@
 #include <string.h>
 
 struct start_options {
-    const char *slug, *digest, *formation, *env, *size;
+    const char *slugs[CALL_MIRRORS_MAX];
+    size_t n_slugs;
+    const char *digest, *formation, *env, *size;
     bool no_wait;
 };
 
@@ -25,36 +27,13 @@ static int set_text(json_t *spec, const char *key, const char *text, struct err 
     return err_blame(e, FAULT_OPERATOR);
 }
 
-static int set_digest(json_t *spec, const char *text, struct err *e)
-{
-    char safe[128], full[80];
-    struct digest digest;
-
-    if (!text)
-        return 0;
-    if (digest_parse(text, &digest) < 0) {
-        (void)err_say(e, EINVAL, "--digest '%s' is not sha256: and 64 hex digits",
-                      text_escape(safe, sizeof(safe), text, strlen(text)));
-        return err_blame(e, FAULT_OPERATOR);
-    }
-    (void)snprintf(full, sizeof(full), "sha256:%s", digest.hex);
-    return set_text(spec, "digest", full, e);
-}
-
 static int make_spec(const struct start_options *o, json_t *spec, struct err *e)
 {
-    scoped_free char *cwd = getcwd(NULL, 0), *url = NULL;
     scoped(json_freep) json_t *env = NULL, *formation = NULL;
-    int r = slug_url(o->slug, cwd ? cwd : "/", &url, e);
+    int r = call_slug(spec, o->slugs, o->n_slugs, e);
 
-    if (r == 0 && str_starts(url, "file://") && access(url + 7, R_OK) < 0) {
-        (void)err_set(e, errno, "%s", o->slug);
-        r = err_blame(e, FAULT_OPERATOR);
-    }
     if (r == 0)
-        r = set_text(spec, "slug", url, e);
-    if (r == 0)
-        r = set_digest(spec, o->digest, e);
+        r = call_digest(spec, o->digest, e);
     if (r == 0)
         r = set_text(spec, "size", o->size, e);
     if (r == 0 && o->env && (r = env_load(o->env, NULL, &env, e)) == 0)
@@ -218,12 +197,15 @@ int cmd_start(struct cli *cli, int argc, char **argv)
     int c, status;
 
     while ((c = cli_option(cli, argc, argv, "m:e:", longs, &status)) >= 0) {
-        const char **text = c == OPT_SLUG     ? &o.slug
-                            : c == OPT_DIGEST ? &o.digest
-                            : c == OPT_SIZE   ? &o.size
-                            : c == 'm'        ? &o.formation
-                                              : &o.env;
-        if (c == OPT_NO_WAIT)
+        const char **text = c == OPT_DIGEST ? &o.digest
+                            : c == OPT_SIZE ? &o.size
+                            : c == 'm'      ? &o.formation
+                                            : &o.env;
+        if (c == OPT_SLUG && o.n_slugs == CALL_MIRRORS_MAX)
+            return cli_usage(cli, "--slug can be given %d times", CALL_MIRRORS_MAX);
+        if (c == OPT_SLUG)
+            o.slugs[o.n_slugs++] = optarg;
+        else if (c == OPT_NO_WAIT)
             o.no_wait = true;
         else
             *text = optarg;
@@ -235,7 +217,7 @@ int cmd_start(struct cli *cli, int argc, char **argv)
         return status;
     if (target_parse(app, &t, &e) < 0 || *t.dyno)
         return cli_usage(cli, "%s", e.errnum ? e.text : "name an app, not a dyno");
-    if (!o.slug)
+    if (o.n_slugs == 0)
         return cli_usage(cli, "--slug is missing");
     return start(cli, t.app, &o);
 }

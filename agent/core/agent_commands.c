@@ -8,6 +8,7 @@
 #include "base/scoped.h"
 #include "base/str.h"
 #include "core/environ.h"
+#include "core/mirrors.h"
 #include "core/spec.h"
 #include "isolate/launch.h"
 
@@ -97,8 +98,14 @@ static int release_entry(const char *app, const json_t *spec, json_t **ret, stru
         (void)err_say(e, EINVAL, "one of \"slug\" and \"dir\" is needed");
         return blame_operator(e);
     }
-    if (json_object_get(spec, "slug"))
-        (void)json_object_set(entry, "url", json_object_get(spec, "slug"));
+    if (json_object_get(spec, "slug")) {
+        json_t *url = NULL;
+        int r = mirrors_of_json(json_object_get(spec, "slug"), &url, e);
+
+        if (r < 0)
+            return r;
+        (void)json_object_set_new(entry, "url", url);
+    }
     if (text && (!json_is_string(text) || digest_parse(json_string_value(text), &digest) < 0)) {
         (void)err_say(e, EINVAL, "\"digest\" must be sha256: and 64 hexadecimal digits");
         return blame_operator(e);
@@ -131,8 +138,10 @@ int agent_release(struct agent *a, const char *app, const json_t *spec, json_t *
         return r;
     const struct app *now = model_app(a->model, app);
     agent_event(a, "release", NULL,
-                json_pack("{s:s,s:i,s:s}", "app", app, "release", (int)now->release.version, "slug",
-                          now->release.url ? now->release.url : now->release.dir));
+                json_pack("{s:s,s:i,s:o*}", "app", app, "release", (int)now->release.version,
+                          "slug",
+                          now->release.url ? mirrors_json(now->release.url)
+                                           : json_string(now->release.dir)));
     return agent_app(a, app, ret, e);
 }
 

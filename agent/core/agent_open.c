@@ -11,6 +11,7 @@
 #include "core/link.h"
 #include "core/prefetch.h"
 #include "core/ready.h"
+#include "core/warm.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -273,7 +274,7 @@ void agent_freep(struct agent **ap)
     }
     agent_endings_done(a);
     prefetch_done(a);
-    control_done(a);
+    warm_done(a);
     ids_done(&a->ids);
     fetcher_freep(&a->fetcher);
     link_freep(&a->link);

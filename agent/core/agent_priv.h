@@ -60,8 +60,9 @@ struct agent {
     bool full;       /* dynos_max: said so */
     size_t withheld; /* wanted dynos that a lost controller keeps from running (stop_after) */
     sd_event_source *contact_lost; /* timer: the next of them */
-    LIST_HEAD(, warming) warmings; /* slugs that a controller wants fetched: control.c */
+    LIST_HEAD(, warming) warmings; /* slugs that are fetched ahead: warm.h */
     unsigned n_warmings;
+    uint64_t last_warming; /* its number */
 };
 
 /* Acts on the difference between desired and actual at the next turn of the loop. */

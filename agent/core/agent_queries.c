@@ -1,5 +1,6 @@
 /* agent_queries.c - what clients may ask the agent; the JSON of docs/openapi.yaml. */
 #include "core/dyno.h"
+#include "core/mirrors.h"
 #include "core/prefetch.h"
 
 #include "base/clock.h"
@@ -30,9 +31,10 @@ json_t *agent_status(struct agent *a)
 static json_t *release_json(const struct release *rel)
 {
     char created[CLOCK_TEXT_MAX];
-    json_t *j = json_pack("{s:i,s:s?,s:s?,s:b,s:s,s:s}", "version", (int)rel->version, "slug",
-                          rel->url, "dir", rel->dir, "resolved", rel->resolved, "size", rel->size,
-                          "created", clock_text(rel->created, created));
+    json_t *j =
+        json_pack("{s:i,s:o,s:s?,s:b,s:s,s:s}", "version", (int)rel->version, "slug",
+                  rel->url ? mirrors_json(rel->url) : json_null(), "dir", rel->dir, "resolved",
+                  rel->resolved, "size", rel->size, "created", clock_text(rel->created, created));
 
     if (j && rel->has_digest)
         (void)json_object_set_new(j, "digest", json_sprintf("sha256:%s", rel->digest.hex));

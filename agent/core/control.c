@@ -8,7 +8,9 @@
 #include "core/agent_priv.h"
 #include "core/control_priv.h"
 #include "core/link.h"
+#include "core/mirrors.h"
 #include "core/spec.h"
+#include "core/warm.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -138,9 +140,9 @@ static int sign_entries(const struct command *c, struct err *e)
 static void tell_entry(const struct command *c, const json_t *entry)
 {
     const char *op = json_str(entry, "op", ""), *app = json_str(entry, "app", "");
-    json_t *fields =
-        json_pack("{s:s,s:s,s:O*,s:s*}", "app", app, "command", c->id, "formation",
-                  json_object_get(entry, "formation"), "slug", json_str(entry, "url", NULL));
+    json_t *fields = json_pack("{s:s,s:s,s:O*,s:o*}", "app", app, "command", c->id, "formation",
+                               json_object_get(entry, "formation"), "slug",
+                               mirrors_json(json_str(entry, "url", NULL)));
     const json_t *dyno = json_object_get(entry, "dyno");
     const struct app *now = model_app(c->agent->model, app);
 
@@ -288,65 +290,19 @@ static int do_run(struct command *c, struct err *e)
 
 /* --- prefetch --- */
 
-struct warming {
-    LIST_ENTRY(warming) link;
-    struct agent *agent;
-    struct fetch_waiter *waiter;
-    char digest[65];
-};
-
-static void warming_free(struct warming *w)
+static void on_warmed(struct agent *a, const struct digest *digest, const struct err *why)
 {
-    LIST_REMOVE(w, link);
-    w->agent->n_warmings--;
-    fetcher_drop(w->waiter);
-    free(w);
-}
-
-static void on_fetched(void *userdata, const struct fetch_result *result)
-{
-    struct warming *w = userdata;
-
-    w->waiter = NULL;
-    if (result->why) {
-        log_warn("prefetch of sha256:%.12s…: %s", w->digest, result->why->text);
-        link_notice(w->agent, "slug", NULL,
-                    json_pack("{s:s+,s:s}", "digest", "sha256:", w->digest, "fault",
-                              fault_name(result->why->fault)),
-                    "%s", result->why->text);
-    }
-    warming_free(w);
-}
-
-static int start_warming(struct command *c, const struct digest *digest, struct warming **ret,
-                         struct err *e)
-{
-    struct agent *a = c->agent;
-
-    if (a->n_warmings >= CONTROL_PREFETCHES_MAX)
-        return change_refuse(&c->change, "limit", e, EBUSY, "%d slugs are being prefetched already",
-                             CONTROL_PREFETCHES_MAX);
-    struct warming *w = calloc(1, sizeof(*w));
-    if (!w)
-        return change_no_memory(e);
-    w->agent = a;
-    (void)snprintf(w->digest, sizeof(w->digest), "%s", digest->hex);
-    LIST_INSERT_HEAD(&a->warmings, w, link);
-    a->n_warmings++;
-    int r = fetcher_get(a->fetcher, json_str(c->json, "slug", ""), digest, on_fetched, w,
-                        &w->waiter, e);
-    if (r < 0) {
-        warming_free(w);
-        return r;
-    }
-    *ret = w;
-    return 0;
+    if (why)
+        link_notice(a, "slug", NULL,
+                    json_pack("{s:s+,s:s}", "digest", "sha256:", digest->hex, "fault",
+                              fault_name(why->fault)),
+                    "%s", why->text);
 }
 
 static int do_prefetch(struct command *c, struct err *e)
 {
     static const struct field fields[] = {FIELDS_ENVELOPE,
-                                          {"slug", FIELD_STRING | FIELD_REQUIRED},
+                                          {"slug", FIELD_STRING | FIELD_ARRAY | FIELD_REQUIRED},
                                           {"digest", FIELD_STRING | FIELD_REQUIRED},
                                           FIELD_END};
     struct warming *w = NULL;
@@ -358,19 +314,13 @@ static int do_prefetch(struct command *c, struct err *e)
     if (r == 0)
         r = spec_check_slug(&c->agent->config, c->json, e);
     if (r == 0)
-        r = start_warming(c, &digest, &w, e);
+        r = warm_start(c->agent, json_object_get(c->json, "slug"), &digest, on_warmed, &w, e);
     if (r < 0)
         return r;
     r = settle(c, "done", e);
     if (r < 0)
-        warming_free(w);
+        warm_drop(w);
     return r;
-}
-
-void control_done(struct agent *a)
-{
-    while (!LIST_EMPTY(&a->warmings))
-        warming_free(LIST_FIRST(&a->warmings));
 }
 
 /* --- drain, undrain --- */

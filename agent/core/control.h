@@ -7,8 +7,6 @@
 #include "core/agent.h"
 #include "core/model.h"
 
-#define CONTROL_PREFETCHES_MAX 100 /* at once */
-
 /* --- Numbering. Pure. --- */
 
 enum control_verdict {
@@ -58,8 +56,5 @@ int change_room(struct change *p, const struct model *m, const struct change_lim
 /* COMMAND of STORE, as it came. Returns the RESULT (docs/protocol.md) with "settled"
  * (linkproto.h); NULL: no memory. */
 json_t *control_command(struct agent *a, const char *store, const json_t *command);
-
-/* Prefetches go with this. */
-void control_done(struct agent *a);
 
 #endif

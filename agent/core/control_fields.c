@@ -3,6 +3,7 @@
 
 #include "base/frame.h"
 #include "base/scoped.h"
+#include "core/mirrors.h"
 #include "core/spec.h"
 
 #include <errno.h>
@@ -228,7 +229,7 @@ int change_formation(const struct task *t, const json_t *formation, struct dynos
 
 static const struct field release_fields[] = {
     {"version", FIELD_INT | FIELD_REQUIRED},
-    {"slug", FIELD_STRING | FIELD_REQUIRED},
+    {"slug", FIELD_STRING | FIELD_ARRAY | FIELD_REQUIRED},
     {"digest", FIELD_STRING},
     {"env", FIELD_OBJECT},
     {"size", FIELD_STRING},
@@ -269,7 +270,11 @@ static bool same_slug(const struct release *have, const json_t *spec)
 
     if (text && have->has_digest)
         return digest_parse(text, &digest) == 0 && digest_equal(&digest, &have->digest);
-    return !text && have->url && !strcmp(have->url, json_str(spec, "slug", ""));
+    scoped(json_freep) json_t *url = NULL;
+    struct err ignored = ERR_INIT; /* it was checked */
+    return !text && have->url &&
+           mirrors_of_json(json_object_get(spec, "slug"), &url, &ignored) == 0 &&
+           !strcmp(have->url, json_string_value(url));
 }
 
 /* Nothing of it is new, so its dynos run on. */
@@ -288,8 +293,14 @@ int change_add_release(const struct task *t, const char *app, const json_t *spec
                        const struct dynoset *target, struct err *e)
 {
     static const char *const same[] = {"version", "digest", "env", "size", "stop_after", "meta"};
-    json_t *entry = json_pack("{s:s,s:s,s:O,s:o}", "op", "release", "app", app, "url",
-                              json_object_get(spec, "slug"), "formation", dynoset_json(target));
+    json_t *url = NULL;
+    int r = mirrors_of_json(json_object_get(spec, "slug"), &url, e);
+    json_t *entry = r < 0 ? NULL
+                          : json_pack("{s:s,s:s,s:o,s:o}", "op", "release", "app", app, "url", url,
+                                      "formation", dynoset_json(target));
+
+    if (r < 0)
+        return r;
 
     for (size_t i = 0; entry && i < sizeof(same) / sizeof(same[0]); i++) {
         json_t *value = json_object_get(spec, same[i]);

@@ -7,12 +7,12 @@
  * A formation is {type: n}, the dynos 1 to n, or {type: [numbers]}, these dynos: distinct, in any
  * order.
  *
- * - release: app, url or dir (local mode: an unpacked app, used in place), [digest|null], [env
- *   {NAME: VALUE}], [size] ("": the default size), [types|null [{name, command,
- *   [from_release_file], [direct]}]] (direct: the command is cut at blanks and executed without a
- *   shell), [formation|null], [created] (real usec), [restart] (false: a dyno that ended stays
- *   down), [ports {type: n}] (local mode: instance i of type listens on n + i - 1), [version] (a
- *   controller's own numbering: any), [stop_after {type: seconds}] (without a word from a
+ * - release: app, url (as a text of mirrors.h) or dir (local mode: an unpacked app, used in
+ *   place), [digest|null], [env {NAME: VALUE}], [size] ("": the default size), [types|null [{name,
+ * command, [from_release_file], [direct]}]] (direct: the command is cut at blanks and executed
+ * without a shell), [formation|null], [created] (real usec), [restart] (false: a dyno that ended
+ * stays down), [ports {type: n}] (local mode: instance i of type listens on n + i - 1), [version]
+ * (a controller's own numbering: any), [stop_after {type: seconds}] (without a word from a
  *   controller for so long, dynos of that type are not wanted), [meta {[app_id], [app_name],
  *   [created_at], [slug_commit], [slug_description]}] (what the dynos are told about themselves),
  *   [controlled] (compaction). A formation given is the whole one: types not named get none.
@@ -75,7 +75,6 @@
 #define MODEL_ENV_BYTES_MAX   (1u << 20) /* all NAME=VALUE of one release or one-off */
 #define MODEL_STRING_MAX      131071u /* one NAME=VALUE, one argument: execve(2)'s MAX_ARG_STRLEN */
 #define MODEL_ARGV_MAX        1000    /* arguments of a one-off, together MODEL_STRING_MAX bytes */
-#define MODEL_URL_MAX         8192
 #define MODEL_DIR_MAX         4095
 #define MODEL_VERSION_MAX     2147483647u /* of a release */
 #define MODEL_STOP_AFTER_MAX  86400       /* seconds */
@@ -96,7 +95,7 @@ struct want_type {
 
 struct release {
     unsigned version; /* v1, v2, … */
-    char *url;        /* NULL in local mode */
+    char *url;        /* of mirrors.h; NULL in local mode */
     char *dir;        /* local mode: unpacked app, used in place */
     struct digest digest;
     bool has_digest;    /* given, or known since the fetch */

@@ -3,6 +3,7 @@
 #include "core/model_parts.h"
 
 #include "base/scoped.h"
+#include "core/mirrors.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -105,25 +106,17 @@ static int set_version(struct op *o, struct release *r, struct err *e)
     return complete(o, "version", json_integer((json_int_t)version), e);
 }
 
-static bool is_plain(const char *url)
-{
-    for (const unsigned char *p = (const unsigned char *)url; *p; p++)
-        if (*p <= ' ' || *p == 0x7f)
-            return false;
-    return true;
-}
-
 /* url or dir, exactly one. */
 static int set_source(const struct op *o, struct release *r, struct err *e)
 {
     const char *url = json_string_value(json_object_get(o->entry, "url"));
     const char *dir = json_string_value(json_object_get(o->entry, "dir"));
+    const char *wrong = url ? mirrors_wrong(url) : NULL;
 
     if (!url == !dir)
         return refuse(e, EINVAL, "release: exactly one of 'url' and 'dir' is needed");
-    if (url && (!*url || strlen(url) > MODEL_URL_MAX || !is_plain(url)))
-        return refuse(e, EINVAL, "release: 'url' is empty, over %d bytes, or has blanks in it",
-                      MODEL_URL_MAX);
+    if (wrong)
+        return refuse(e, EINVAL, "release: 'url' %s", wrong);
     if (dir && (*dir != '/' || strlen(dir) > MODEL_DIR_MAX))
         return refuse(e, EINVAL, "release: 'dir' is not an absolute path of at most %d bytes",
                       MODEL_DIR_MAX);

@@ -8,8 +8,8 @@
 
 /* "size", where it is given, is one that is configured. -EINVAL, the operator's fault. */
 int spec_check_size(const struct config *c, const json_t *spec, struct err *e);
-/* "slug", where it is given, is a URL that a store can be asked for at all; the rest is the fetch's
- * to find out. */
+/* "slug", where it is given, is a URL that a store can be asked for at all, or a list of such
+ * mirrors (mirrors.h); the rest is the fetch's to find out. */
 int spec_check_slug(const struct config *c, const json_t *spec, struct err *e);
 
 #endif

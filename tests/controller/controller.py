@@ -123,7 +123,7 @@ class Controller:
     def release(self, http, body, app):
         if not re.fullmatch(r"[a-z][a-z0-9-]{0,62}", app):
             raise Refused(400, "no name for an app")
-        need(body, slug=str, digest_opt=str, env_opt=dict, size_opt=str, stop_after_opt=dict, meta_opt=dict,
+        need(body, slug=(str, list), digest_opt=str, env_opt=dict, size_opt=str, stop_after_opt=dict, meta_opt=dict,
              formation_opt=dict)
         formation = formation_checked(body.pop("formation", {}))
         if extra := set(body) - {"slug", "digest", "env", "size", "stop_after", "meta"}:

@@ -11,6 +11,7 @@
 #include "core/control.h"
 #include "core/dyno.h"
 #include "core/link_priv.h"
+#include "core/warm.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -105,7 +106,7 @@ static void agent_down(struct world *w)
     link_abandon(a->link);
     while (!TAILQ_EMPTY(&a->dynos))
         dyno_free(TAILQ_FIRST(&a->dynos));
-    control_done(a);
+    warm_done(a);
     link_freep(&a->link);
     drain_close(a);
     logger_freep(&a->logger);

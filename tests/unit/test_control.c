@@ -154,6 +154,9 @@ static void each_bad_command_is_refused_and_settled(void **state)
          "bad-command", "version"},
         {"'op':'start','app':'hello','release':{'version':2,'slug':'gopher://s/'},'dynos':['web.1']",
          "bad-command", "slug"},
+        {"'op':'start','app':'hello','release':{'version':2,'slug':['https://s/',7]},"
+         "'dynos':['web.1']",
+         "bad-command", "slug"},
         {"'op':'start','app':'hello','release':{'version':2,'slug':'https://s/','digest':'x'},"
          "'dynos':['web.1']",
          "bad-command", "digest"},
@@ -185,6 +188,9 @@ static void each_bad_command_is_refused_and_settled(void **state)
          "bad-command", "tls://"},
         {"'op':'prefetch','slug':'https://s/'", "bad-command", "digest"},
         {"'op':'prefetch','slug':'s','digest':'" DIGEST_A "'", "bad-command", "slug"},
+        {"'op':'prefetch','slug':['https://s/','s'],'digest':'" DIGEST_A "'", "bad-command",
+         "slug"},
+        {"'op':'prefetch','slug':[],'digest':'" DIGEST_A "'", "bad-command", "slug"},
         {"'op':'drain','deadline_ms':-1", "bad-command", "deadline_ms"},
         {"'op':'undrain','app':'hello'", "bad-command", "app"},
         {"'op':'sync'", "bad-command", "apps"},
