@@ -24,7 +24,7 @@ $(BUILD)/fuzz/libfuzzed.a: $(FUZZ_OBJ)
 
 $(FUZZ_TARGETS): $(BUILD)/fuzz/%: $(BUILD)/fuzz/obj/tests/fuzz/%.o $(BUILD)/fuzz/libfuzzed.a
 	$(if $(Q),@echo "  LD   $@")
-	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $^ $(shell $(PKG_CONFIG) --libs $(PKGS_dyno))
+	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $(filter %.o,$^) $(filter %.a,$^) $(shell $(PKG_CONFIG) --libs $(PKGS_dyno))
 
 .PHONY: fuzz
 fuzz: $(FUZZ_TARGETS)
@@ -33,3 +33,8 @@ fuzz: $(FUZZ_TARGETS)
 
 # The test that starts the real program.
 $(BUILD)/tests/test_fetch: | $(BUILD)/bin/dynod-fetch
+
+# A download, with most of the fetch and libcurl, which the others do without.
+FUZZ_FETCH = $(filter-out %/seccomp.c %/confine.c %/landlock.c slug/fetch/role_%.c,$(LIB_SRC_fetch))
+$(BUILD)/fuzz/fuzz_http_headers: $(FUZZ_FETCH:%.c=$(BUILD)/fuzz/obj/%.o)
+$(BUILD)/fuzz/fuzz_http_headers: PKGS_dyno += libcurl
