@@ -245,22 +245,34 @@ static int step_down(struct tree *t, const struct slug_entry *entry, const char 
     return r;
 }
 
-/* The directory that holds PATH, which is ENTRY's or its target. Entries of one directory follow
- * each other, so the last one is kept. *ret_name points into PATH. */
+/* The directory nearest above PATH that the last path went through too: entries of one directory
+ * follow each other. *ret_len: of its own path. */
+static uint32_t common_dir(const struct tree *t, const char *path, size_t len, size_t *ret_len)
+{
+    size_t have = t->last_len;
+    uint32_t dir = t->last_dir;
+
+    while (have > 0 && (have > len || path[have] != '/' || memcmp(path, t->last_path, have) != 0)) {
+        const char *slash = memrchr(t->last_path, '/', have);
+
+        have = slash ? (size_t)(slash - t->last_path) : 0;
+        dir = t->dents[dir].parent;
+    }
+    *ret_len = have;
+    return dir;
+}
+
+/* The directory that holds PATH, which is ENTRY's or its target. *ret_name points into PATH. */
 static int walk(struct tree *t, const struct slug_entry *entry, const char *path, bool make,
                 uint32_t *ret, const char **ret_name, struct err *e)
 {
     const char *slash = strrchr(path, '/');
-    size_t len = slash ? (size_t)(slash - path) : 0;
-    uint32_t dir = 0;
+    size_t len = slash ? (size_t)(slash - path) : 0, have;
+    uint32_t dir = common_dir(t, path, len, &have);
 
     *ret_name = slash ? slash + 1 : path;
-    if (len == t->last_len && memcmp(path, t->last_path, len) == 0) {
-        *ret = t->last_dir;
-        return 0;
-    }
-    for (const char *p = path; p < path + len;) {
-        size_t part = strcspn(p, "/");
+    for (const char *p = path + have + (have > 0); p < path + len;) {
+        size_t part = (size_t)(strchrnul(p, '/') - p);
         int r = step_down(t, entry, p, part, make, &dir, e);
 
         if (r < 0)
@@ -343,11 +355,9 @@ static int put_hardlink(struct tree *t, const struct slug_entry *entry, uint32_t
     uint32_t inode = t->dents[to].inode, old = tree_find(t, dir, name, strlen(name));
     if (t->inodes[inode].kind != NODE_FILE)
         return archive_refuse(e, entry->path, WHY_LINK_TO_OTHER);
-    if (old != 0 && t->dents[old].inode == inode)
-        return 0;
     if (old != 0 && inode_of(t, old)->kind == NODE_DIR)
         return archive_refuse(e, entry->path, WHY_OVER_DIR);
-    t->inodes[inode].nlink++;
+    t->inodes[inode].nlink++; /* before the old name goes, which may be of the same */
     return name_inode(t, dir, name, old, inode, e);
 }
 
