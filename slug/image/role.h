@@ -32,7 +32,8 @@
  *    image: read, write, close, fcntl, fstat (newfstatat with AT_EMPTY_PATH), poll, pwrite64,
  *           recvmsg, sendmsg, shutdown, getrandom, clock_gettime
  *    seal:  pread64, close, fcntl, fstat (the same), fdatasync, sync_file_range, poll, recvmsg,
- *           sendmsg, clock_gettime */
+ *           sendmsg, clock_gettime; and OPENSSL_init_crypto() before it is confined, which reads
+ *           OpenSSL's configuration */
 #ifndef SLUG_IMAGE_ROLE_H
 #define SLUG_IMAGE_ROLE_H
 
