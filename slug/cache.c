@@ -431,12 +431,13 @@ int cache_remove(struct cache *c, const struct digest *digest, struct err *e)
     return cache_drop(c, name, e);
 }
 
-int cache_space(const struct cache *c, uint64_t *ret, struct err *e)
+int cache_space(const struct cache *c, uint64_t *ret_free, uint64_t *ret_size, struct err *e)
 {
     struct statvfs fs;
 
     if (fstatvfs(c->slugs, &fs) < 0)
         return err_set(e, errno, "ask for the free space of the slug cache");
-    *ret = (uint64_t)fs.f_bavail * fs.f_frsize;
+    *ret_free = (uint64_t)fs.f_bavail * fs.f_frsize;
+    *ret_size = (uint64_t)fs.f_blocks * fs.f_frsize;
     return 0;
 }

@@ -114,8 +114,8 @@ const struct cache_entry *cache_at(const struct cache *c, size_t i);
 const struct cache_entry *cache_find(const struct cache *c, const struct digest *digest); /* NULL */
 uint64_t cache_bytes(const struct cache *c);
 
-/* Bytes that are free on the cache's disk, for all but root. */
-int cache_space(const struct cache *c, uint64_t *ret, struct err *e);
+/* Bytes that are free on the cache's disk for all but root, and how large it is. */
+int cache_space(const struct cache *c, uint64_t *ret_free, uint64_t *ret_size, struct err *e);
 
 /* --- meta.json: the "ok" objects of slug/fetch.h --------------------------------------------- */
 

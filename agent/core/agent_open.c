@@ -11,7 +11,10 @@
 #include "core/link.h"
 #include "core/prefetch.h"
 #include "core/ready.h"
+#include "core/slugs.h"
 #include "core/warm.h"
+
+#include "isolate/slugimage.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,7 +27,7 @@
 #include <unistd.h>
 
 #define UID_LOGS  0 /* of the uid range: who the helpers become */
-#define UID_FETCH 1 /* and who owns slugs, and who every dyno is inside */
+#define UID_FETCH 1 /* who owns slugs, and who every dyno is inside; 3 to 15: slugs.c */
 #define UID_LINK  2
 #define UID_DYNOS 16 /* the first dyno's */
 
@@ -188,6 +191,24 @@ static int open_state(struct agent *a, struct err *e)
     return r;
 }
 
+static int open_slugs(struct agent *a, struct err *e)
+{
+    int r = slugs_open(a, &a->slugs, e);
+
+    if (r < 0)
+        return r;
+    const struct fetcher_options o = {.loop = a->loop,
+                                      .config = &a->config,
+                                      .cache = a->cache,
+                                      .crews = slugs_crews(a->slugs),
+                                      .owner = a->slug_owner,
+                                      .images = slugs_images(a->slugs),
+                                      .room = slugs_room,
+                                      .published = slugs_published,
+                                      .userdata = a->slugs};
+    return fetcher_new(&o, &a->fetcher, e);
+}
+
 static int open_helpers(struct agent *a, struct err *e)
 {
     static const struct logger_ops logger_ops = {.eof = on_log_eof, .restarted = on_logs_restarted};
@@ -196,8 +217,7 @@ static int open_helpers(struct agent *a, struct err *e)
                         &logger_ops, a, &a->logger, e);
 
     if (r == 0)
-        r = fetcher_new(a->loop, &a->config, a->cache, a->rootless ? none : first + UID_FETCH,
-                        &a->fetcher, e);
+        r = open_slugs(a, e);
     if (r == 0)
         r = ready_open(&a->diag_fd, e);
     if (r == 0)
@@ -227,7 +247,9 @@ int agent_open(sd_event *loop, const struct config *config, bool rootless, struc
     a->state_dirfd = a->logs_dirfd = a->diag_fd = -1;
     a->env.run_dirfd = a->env.scratch_dirfd = -1;
     TAILQ_INIT(&a->dynos);
-    int r = drain_epoch(a->drain.epoch, e);
+    int r = rootless ? 0 : slugimages_namespace(e); /* before anything is opened in another */
+    if (r == 0)
+        r = drain_epoch(a->drain.epoch, e);
     if (r == 0)
         r = open_dirs(a, e);
     if (r == 0)
@@ -277,6 +299,7 @@ void agent_freep(struct agent **ap)
     warm_done(a);
     ids_done(&a->ids);
     fetcher_freep(&a->fetcher);
+    slugs_freep(&a->slugs);
     link_freep(&a->link);
     drain_close(a);
     logger_freep(&a->logger);

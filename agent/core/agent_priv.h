@@ -39,6 +39,7 @@ struct agent {
     struct events *events;
     struct logger *logger;
     struct fetcher *fetcher;
+    struct slugs *slugs; /* slugs.h */
     struct sweeper *sweeper;
     struct run_env env;
     struct slots uids, ports;

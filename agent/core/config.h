@@ -50,6 +50,8 @@ struct config {
     unsigned fetch_jobs; /* fetches at once */
     uint64_t compressed_max, unpacked_max, entries_max, ratio_max;
     uint64_t fetch_connect, fetch_stall, fetch_total;
+    uint64_t cache_max;       /* bytes of all slugs; 0: no limit */
+    uint64_t cache_keep_free; /* bytes of the disk that slugs leave free; 0: none */
     /* [sandbox] */
     char stack[256]; /* "host" or an absolute directory */
     /* [dyno] */

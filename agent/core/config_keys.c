@@ -40,6 +40,10 @@ static const struct key keys[] = {
     {"store", "fetch_connect", KEY_USEC, "10s", AT(fetch_connect), .min = 10 * MS, .max = H},
     {"store", "fetch_stall", KEY_USEC, "30s", AT(fetch_stall), .min = 10 * MS, .max = H},
     {"store", "fetch_total", KEY_USEC, "15m", AT(fetch_total), .min = 10 * MS, .max = 24 * H},
+    {"store", "cache_max", KEY_BYTES, "20G", AT(cache_max), .min = MIB, .max = 1024 * TIB,
+     .may_be_off = true},
+    {"store", "cache_keep_free", KEY_BYTES, "1G", AT(cache_keep_free), .min = MIB,
+     .max = 1024 * TIB, .may_be_off = true},
 
     {"sandbox", "stack", KEY_PATH, "host", TEXT(stack), .word = "host"},
 

@@ -5,6 +5,7 @@
 #include "base/loop.h"
 #include "base/scoped.h"
 #include "core/ready.h"
+#include "core/slugs.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -386,10 +387,8 @@ static void act_provision(struct dyno *d)
     struct agent *a = d->agent;
     const struct app *app = model_app(a->model, d->name.app);
     scoped(json_freep) json_t *meta = NULL;
-    scoped_fd app_fd = -1;
     struct err e = ERR_INIT;
-    enum cache_kind kind;
-    int r = 0;
+    int app_fd, r = 0;
 
     clear_facts(d);
     d->since_real = clock_real();
@@ -404,11 +403,12 @@ static void act_provision(struct dyno *d)
         dyno_event(d, DEV_SLUG_READY);
         return;
     }
-    if (rel->resolved && cache_lookup(a->cache, &rel->digest, &kind, &app_fd, &e) == 0) {
+    bool cached = rel->has_digest && slugs_app(a->slugs, &rel->digest, &app_fd, &e) == 0;
+    if (cached && rel->resolved) {
         dyno_event(d, DEV_SLUG_READY);
         return;
     }
-    if (rel->has_digest && cache_meta(a->cache, &rel->digest, &meta, &e) == 0) {
+    if (cached && cache_meta(a->cache, &rel->digest, &meta, &e) == 0) {
         if (!rel->resolved)
             r = agent_resolve(a, app, &rel->digest, meta, &d->failed);
         dyno_event(d, r < 0 ? DEV_SLUG_FAILED : DEV_SLUG_READY);

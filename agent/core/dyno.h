@@ -31,6 +31,9 @@ struct dyno {
     char size[32];
     char *command;         /* as shown; NULL until it was spawned */
     struct run *run;       /* NULL: none, or ended */
+    struct digest slug;    /* what it runs from: */
+    bool has_slug;         /* false: no slug (local mode), or */
+    bool slug_unknown;     /* an older agent's, which did not write it down */
     char tomb[RUN_ID_MAX]; /* the run whose directory keeps the last end; "": none */
     struct fetch_waiter *fetch;
     sd_event_source *deadline; /* timer "dyno-deadline": boot, out of the route, grace, restart */

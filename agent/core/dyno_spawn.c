@@ -9,6 +9,7 @@
 #include "base/str.h"
 #include "core/environ.h"
 #include "core/ready.h"
+#include "core/slugs.h"
 #include "isolate/launch.h"
 
 #include <errno.h>
@@ -29,7 +30,8 @@ struct start {
     char *words; /* where argv's strings lie when they were cut out of a text */
     char **env;
     char run[RUN_ID_MAX];
-    int slug_fd;
+    int slug_fd; /* borrowed, or */
+    int own_fd;  /* the same, to be closed */
     json_t *record;
 };
 
@@ -38,7 +40,7 @@ static void start_done(struct start *s)
     free(s->argv);
     free(s->words);
     environ_free(s->env);
-    fd_closep(&s->slug_fd);
+    fd_closep(&s->own_fd);
     json_decref(s->record);
 }
 
@@ -189,14 +191,17 @@ static int choose_user(struct dyno *d, struct err *e)
     return 0;
 }
 
-static int open_slug(const struct dyno *d, struct start *s, struct err *e)
+static int open_slug(struct dyno *d, struct start *s, struct err *e)
 {
     const struct release *rel = &s->app->release;
-    enum cache_kind kind;
 
-    if (!rel->dir)
-        return cache_lookup(d->agent->cache, &rel->digest, &kind, &s->slug_fd, e);
-    s->slug_fd = open(rel->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    d->has_slug = d->slug_unknown = false;
+    if (!rel->dir) {
+        d->slug = rel->digest;
+        d->has_slug = true;
+        return slugs_app(d->agent->slugs, &rel->digest, &s->slug_fd, e);
+    }
+    s->slug_fd = s->own_fd = open(rel->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (s->slug_fd < 0) {
         (void)err_set(e, errno, "open the app's directory %s", rel->dir);
         return err_blame(e, FAULT_OPERATOR);
@@ -207,13 +212,20 @@ static int open_slug(const struct dyno *d, struct start *s, struct err *e)
 /* What adoption will want to know. */
 static json_t *make_record(const struct dyno *d, const struct start *s)
 {
-    return json_pack("{s:s,s:s,s:i,s:I,s:i,s:I,s:i,s:b,s:s,s:b,s:b,s:i,s:i,s:s}", "app",
-                     d->name.app, "type", d->name.type, "num", (int)d->name.num, "generation",
-                     (json_int_t)d->generation, "release", (int)d->release, "uid",
-                     (json_int_t)d->uid, "port", (int)d->port, "port_given", d->port_given, "size",
-                     d->size, "oneoff", d->oneoff, "attached", s->oneoff && s->oneoff->attached,
-                     "crashes", (int)d->crashes.crashes, "restarts", (int)d->restarts, "command",
-                     d->command);
+    json_t *record =
+        json_pack("{s:s,s:s,s:i,s:I,s:i,s:I,s:i,s:b,s:s,s:b,s:b,s:i,s:i,s:s}", "app", d->name.app,
+                  "type", d->name.type, "num", (int)d->name.num, "generation",
+                  (json_int_t)d->generation, "release", (int)d->release, "uid", (json_int_t)d->uid,
+                  "port", (int)d->port, "port_given", d->port_given, "size", d->size, "oneoff",
+                  d->oneoff, "attached", s->oneoff && s->oneoff->attached, "crashes",
+                  (int)d->crashes.crashes, "restarts", (int)d->restarts, "command", d->command);
+
+    if (record &&
+        json_object_set_new(record, "slug", json_string(d->has_slug ? d->slug.hex : "")) < 0) {
+        json_decref(record);
+        record = NULL;
+    }
+    return record;
 }
 
 static int make_env(const struct dyno *d, struct start *s, struct err *e)
@@ -258,7 +270,7 @@ static int start_run(struct dyno *d, struct start *s, struct err *e)
 
 int dyno_spawn(struct dyno *d, struct err *e)
 {
-    scoped(start_done) struct start s = {.slug_fd = -1};
+    scoped(start_done) struct start s = {.slug_fd = -1, .own_fd = -1};
     int r = find_wanted(d, &s, e);
 
     (void)run_make_id(&d->name, s.run);
@@ -294,6 +306,22 @@ int dyno_name_of_record(const json_t *record, struct dyno_name *ret, struct err 
     return 0;
 }
 
+/* Agents before there were images did not write it down. */
+static void take_slug(struct dyno *d, const json_t *record)
+{
+    const char *hex = json_str(record, "slug", NULL);
+    const struct app *app = model_app(d->agent->model, d->name.app);
+    const struct release *rel = app ? &app->release : NULL;
+
+    d->has_slug = hex && digest_parse(hex, &d->slug) == 0;
+    d->slug_unknown = !hex;
+    if (!hex && rel && rel->version == d->release && (rel->has_digest || rel->dir)) {
+        d->slug_unknown = false;
+        d->has_slug = rel->has_digest;
+        d->slug = rel->digest;
+    }
+}
+
 static void take_record(struct dyno *d, const struct run_trace *trace)
 {
     const json_t *record = json_object_get(trace->record, "record");
@@ -302,6 +330,7 @@ static void take_record(struct dyno *d, const struct run_trace *trace)
 
     d->generation = (uint64_t)json_int(record, "generation", 0);
     d->release = (unsigned)json_int(record, "release", 0);
+    take_slug(d, record);
     d->oneoff = json_bool(record, "oneoff", false);
     d->port = (unsigned)json_int(record, "port", 0);
     d->port_given = json_bool(record, "port_given", false);

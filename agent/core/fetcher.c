@@ -1,27 +1,28 @@
 #include "core/fetcher.h"
 
 #include "base/clock.h"
-#include "base/fdio.h"
+#include "base/frame.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/scoped.h"
 #include "base/str.h"
-#include "core/helper.h"
+#include "slug/fetch.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/queue.h>
-#include <sys/stat.h>
 
-#define GRACE (5 * USEC_PER_SEC) /* beyond the fetch's own total time: then it is stuck */
+#define ROUNDS_MAX (2 * FETCH_MIRRORS_MAX) /* slug/fetch.h */
+#define LEAST      (1 * USEC_PER_SEC)      /* that a round gets, however long the others took */
+#define AGAIN      (20 * USEC_PER_MSEC)    /* until a crew's uid is free again */
+#define BLANKS     " \t\r\n"
 
 struct fetch_waiter {
     LIST_ENTRY(fetch_waiter) link;
     fetch_fn fn;
+    fetch_progress_fn progress;
     void *userdata;
 };
 
@@ -29,47 +30,35 @@ struct fetch_waiter {
 struct job {
     TAILQ_ENTRY(job) link;
     struct fetcher *fetcher;
-    char *url;
+    char *url; /* as asked for: what tells jobs without a digest apart */
     struct digest digest;
     bool has_digest;
     bool running;
-    char incoming[CACHE_INCOMING_MAX]; /* "": none */
-    struct peer *peer;
-    int pidfd;
-    sd_event_source *on_exit;
-    json_t
-        *ok; /* what it reported; published when it has exited, and can change nothing any more */
-    sd_event_source *deadline; /* timer "fetch-deadline" */
+    uint64_t since; /* boot; 0: not begun */
+    struct pipeline *pipeline;
+    /* Of the round that runs, or is next. */
+    json_t *mirrors, *failed;
+    bool anew;
+    unsigned rounds;
     LIST_HEAD(, fetch_waiter) waiters;
 };
 
 struct fetcher {
-    sd_event *loop;
-    const struct config *config;
-    struct cache *cache;
-    uid_t uid;
+    struct fetcher_options o;
     unsigned running;
-    bool closing;
+    sd_event_source *start; /* timer "fetch-start": soon, or when a uid may be free */
     TAILQ_HEAD(, job) jobs; /* running ones and those in line, in order of arrival */
 };
 
-static void start_next(struct fetcher *f);
+static void start_soon(struct fetcher *f, uint64_t at);
+static int job_round(struct job *j, struct err *e);
 
 static void job_free(struct job *j)
 {
-    struct err e = ERR_INIT;
-
     TAILQ_REMOVE(&j->fetcher->jobs, j, link);
-    peer_freep(&j->peer);
-    sd_event_source_disable_unref(j->on_exit);
-    json_decref(j->ok);
-    if (j->pidfd >= 0 && j->fetcher->closing)
-        helper_join(TAKE_FD(j->pidfd));
-    else if (j->pidfd >= 0)
-        helper_dispose(j->fetcher->loop, TAKE_FD(j->pidfd));
-    if (j->incoming[0] && cache_drop(j->fetcher->cache, j->incoming, &e) < 0)
-        log_warn("cache: %s", e.text);
-    sd_event_source_disable_unref(j->deadline);
+    pipeline_freep(&j->pipeline);
+    json_decref(j->mirrors);
+    json_decref(j->failed);
     free(j->url);
     free(j);
 }
@@ -88,223 +77,165 @@ static void job_end(struct job *j, const struct fetch_result *result)
         w->fn(w->userdata, result);
         free(w);
     }
+    if (result->digest && j->pipeline && f->o.published)
+        f->o.published(f->o.userdata, result->digest);
     job_free(j);
-    start_next(f);
+    start_soon(f, 0);
 }
 
 static void job_fail(struct job *j, const struct err *why, const json_t *detail)
 {
-    struct fetch_result result = {.why = why, .detail = detail};
+    const struct fetch_result result = {.why = why, .detail = detail};
 
     job_end(j, &result);
 }
 
-static void publish(struct job *j, const json_t *body)
-{
-    struct fetch_result result = {0};
-    struct err e = ERR_INIT;
-    struct digest digest;
+/* --- rounds ---------------------------------------------------------------------------------- */
 
-    if (digest_parse(json_str(body, "digest", ""), &digest) < 0 ||
-        (j->has_digest && !digest_equal(&digest, &j->digest))) {
-        (void)err_say(&e, EBADMSG, "dynod-fetch reported a digest that nobody asked for");
+/* Another round with the mirrors that are left. False: there is none. */
+static bool go_on(struct job *j, const struct pipeline_result *result)
+{
+    struct err e = ERR_INIT;
+
+    if (!result->next || ++j->rounds >= ROUNDS_MAX)
+        return false;
+    json_t *failed = json_object_get(result->next, "failed");
+    json_decref(j->mirrors);
+    json_decref(j->failed);
+    j->mirrors = json_incref((json_t *)(uintptr_t)result->next_mirrors);
+    j->failed = json_incref(failed);
+    j->anew = json_bool(result->next, "anew", false);
+    log_warn("fetch: %s; the next mirror", result->why->text);
+    pipeline_freep(&j->pipeline);
+    int r = job_round(j, &e);
+    if (r == -EAGAIN) { /* in line again, with what it has learnt */
+        j->running = false;
+        j->fetcher->running--;
+        start_soon(j->fetcher, clock_boot() + AGAIN);
+    } else if (r < 0) {
         job_fail(j, &e, NULL);
-        return;
     }
-    int r = cache_publish(j->fetcher->cache, j->incoming, &digest, body, true, &e);
-    if (r < 0) {
-        job_fail(j, &e, NULL);
-        return;
-    }
-    j->incoming[0] = '\0';
-    result.digest = &digest;
-    result.meta = body;
+    return true;
+}
+
+static void on_done(void *userdata, const struct pipeline_result *result)
+{
+    struct job *j = userdata;
+    const struct fetch_result told = {result->digest, result->meta, result->why, result->detail};
+
+    if (result->digest || !go_on(j, result))
+        job_end(j, &told);
+}
+
+static void on_progress(void *userdata)
+{
+    struct job *j = userdata;
+    struct fetch_waiter *w;
+
+    LIST_FOREACH (w, &j->waiters, link)
+        if (w->progress)
+            w->progress(w->userdata, pipeline_progress(j->pipeline));
+}
+
+static int job_round(struct job *j, struct err *e)
+{
+    static const struct pipeline_ops ops = {.done = on_done, .progress = on_progress};
+    const struct fetcher_options *o = &j->fetcher->o;
+    const struct pipeline_env env = {.loop = o->loop,
+                                     .config = o->config,
+                                     .cache = o->cache,
+                                     .crews = o->crews,
+                                     .owner = o->owner,
+                                     .images = o->images};
+    uint64_t until = j->since + o->config->fetch_total, now = clock_boot();
+    const struct pipeline_request request = {
+        .mirrors = j->mirrors,
+        .digest = j->has_digest ? &j->digest : NULL,
+        .anew = j->anew,
+        .failed = j->failed,
+        .total_usec = until > now + LEAST ? until - now : LEAST,
+    };
+
+    return pipeline_start(&env, &request, &ops, j, &j->pipeline, e);
+}
+
+/* --- one after the other ---------------------------------------------------------------------- */
+
+/* What is cached need not be fetched. */
+static bool job_cached(struct job *j)
+{
+    const struct fetcher_options *o = &j->fetcher->o;
+    scoped(json_freep) json_t *meta = NULL;
+    struct err ignored = ERR_INIT; /* then it is fetched */
+    enum cache_kind kind;
+    scoped_fd fd = -1;
+
+    if (!j->has_digest || cache_lookup(o->cache, &j->digest, &kind, &fd, &ignored) < 0 ||
+        cache_meta(o->cache, &j->digest, &meta, &ignored) < 0)
+        return false;
+    const struct digest digest = j->digest;
+    const struct fetch_result result = {.digest = &digest, .meta = meta};
+    cache_touch(o->cache, &digest);
     job_end(j, &result);
+    return true;
 }
 
-static void on_error(struct job *j, const json_t *body)
+static void job_start(struct job *j)
 {
-    struct err e = ERR_INIT;
-    int errnum = (int)json_int(body, "errno", EIO);
-
-    (void)err_say(&e, errnum > 0 ? errnum : EIO, "%s", json_str(body, "text", "the fetch failed"));
-    e.fault = fault_from_name(json_str(body, "fault", ""));
-    job_fail(j, &e, body);
-}
-
-static void on_frame(void *userdata, struct frame *f)
-{
-    struct job *j = userdata;
-    const json_t *body;
-
-    if ((body = json_object_get(f->json, "ok")) && !j->ok)
-        j->ok = json_incref((json_t *)(uintptr_t)body);
-    else if ((body = json_object_get(f->json, "error")))
-        on_error(j, body);
-}
-
-/* Its exit tells, not its silence. */
-static void on_close(void *userdata, const struct err *why)
-{
-    struct job *j = userdata;
-
-    (void)why;
-    peer_freep(&j->peer);
-}
-
-static int on_gone(sd_event_source *s, int fd, uint32_t revents, void *userdata)
-{
-    struct job *j = userdata;
-    struct err e = ERR_INIT;
-    char how[64];
-
-    (void)s;
-    (void)revents;
-    if (j->peer) /* its last words may still be unread; its end of the socket is closed: not for
-                    long */
-        return 0;
-    helper_reap(fd, how, sizeof(how));
-    if (j->ok) {
-        publish(j, j->ok);
-        return 0;
-    }
-    (void)err_say(&e, EIO, "dynod-fetch died without an answer (%s)", how);
-    job_fail(j, &e, NULL);
-    return 0;
-}
-
-static int on_deadline(sd_event_source *s, uint64_t usec, void *userdata)
-{
-    struct job *j = userdata;
-    struct err e = ERR_INIT;
-
-    (void)s;
-    (void)usec;
-    (void)err_say(&e, ETIMEDOUT, "the fetch of %s did not end in time", j->url);
-    job_fail(j, &e, NULL);
-    return 0;
-}
-
-/* The path in "file://PATH", or NULL. */
-static const char *file_path(const char *url)
-{
-    return str_starts(url, "file:///") ? url + strlen("file://") : NULL;
-}
-
-/* The agent opens what its operator names, because the fetch may not; it never reads a byte of it.
- */
-static int open_slug_file(const char *path, int *ret_fd, struct err *e)
-{
-    struct stat st;
-    scoped_fd fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-
-    if (fd < 0) {
-        (void)err_set(e, errno, "open the slug %s", path);
-        return err_blame(e, FAULT_OPERATOR);
-    }
-    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
-        (void)err_say(e, EINVAL, "the slug %s is not a regular file", path);
-        return err_blame(e, FAULT_OPERATOR);
-    }
-    *ret_fd = TAKE_FD(fd);
-    return 0;
-}
-
-static json_t *request_json(const struct job *j)
-{
-    const struct config *c = j->fetcher->config;
-    json_t *request = json_pack(
-        "{s:s,s:b,s:{s:I,s:I,s:I,s:I,s:I,s:I,s:I}}", "url", j->url, "allow_http", c->allow_http,
-        "limits", "compressed", (json_int_t)c->compressed_max, "unpacked",
-        (json_int_t)c->unpacked_max, "entries", (json_int_t)c->entries_max, "ratio",
-        (json_int_t)c->ratio_max, "connect_ms", (json_int_t)(c->fetch_connect / USEC_PER_MSEC),
-        "stall_ms", (json_int_t)(c->fetch_stall / USEC_PER_MSEC), "total_ms",
-        (json_int_t)(c->fetch_total / USEC_PER_MSEC));
-
-    if (request && j->has_digest)
-        (void)json_object_set_new(request, "digest", json_string(j->digest.hex));
-    if (request && c->ca_file[0])
-        (void)json_object_set_new(request, "ca_file", json_string(c->ca_file));
-    return request;
-}
-
-static int job_start(struct job *j, struct err *e)
-{
-    static const struct peer_ops ops = {.on_frame = on_frame, .on_close = on_close};
     struct fetcher *f = j->fetcher;
-    char path[512];
-    scoped_fd file = -1;
-    scoped_fd dir = -1;
-    int sock = -1, r;
+    struct err e = ERR_INIT;
+    int r;
 
-    const char *local = file_path(j->url);
-    if (local && (r = open_slug_file(local, &file, e)) < 0)
-        return r;
-    r = cache_incoming(f->cache, CACHE_DIRECTORY, j->incoming, &dir, e);
-    if (r < 0) {
-        j->incoming[0] = '\0';
-        return r;
-    }
-    (void)snprintf(path, sizeof(path), "%s/dynod-fetch", f->config->program_dir);
-    char *const argv[] = {"dynod-fetch", NULL};
-    struct helper h = {.path = path, .argv = argv, .uid = f->uid, .fd3 = -1, .fd4 = -1};
-    r = helper_spawn(&h, &sock, &j->pidfd, e);
+    if (job_cached(j))
+        return;
+    j->running = true;
+    f->running++;
+    if (!j->since)
+        j->since = clock_boot();
+    r = f->o.room ? f->o.room(f->o.userdata, &e) : 0;
     if (r == 0)
-        r = peer_new(f->loop, sock, &ops, j, &j->peer, e);
-    if (r == 0 && sd_event_add_io(f->loop, &j->on_exit, j->pidfd, EPOLLIN, on_gone, j) < 0)
-        r = err_set(e, ENOMEM, "watch a fetch");
-    if (r < 0)
-        return r;
-    json_t *request = request_json(j);
-    int fds[2] = {dir, file};
-    r = request ? peer_send(j->peer, request, fds, file >= 0 ? 2 : 1, e)
-                : err_set(e, ENOMEM, "ask for a fetch");
-    json_decref(request);
-    if (r == 0 && timer_set(f->loop, &j->deadline, "fetch-deadline",
-                            clock_boot() + f->config->fetch_total + GRACE, on_deadline, j) < 0)
-        r = err_set(e, ENOMEM, "watch a fetch");
-    return r;
+        r = job_round(j, &e);
+    if (r == -EAGAIN) {
+        j->running = false;
+        f->running--;
+        start_soon(f, clock_boot() + AGAIN);
+    } else if (r < 0) {
+        job_fail(j, &e, NULL);
+    } else {
+        start_soon(f, 0);
+    }
 }
 
 /* From the loop, never from inside the caller's call: a failure must not come before the waiter
  * exists. */
-static int on_start(sd_event_source *s, void *userdata)
+static int on_start(sd_event_source *s, uint64_t usec, void *userdata)
 {
     struct fetcher *f = userdata;
-    struct err e = ERR_INIT;
     struct job *j;
 
-    sd_event_source_unref(s);
+    (void)s;
+    (void)usec;
     TAILQ_FOREACH (j, &f->jobs, link)
-        if (!j->running && f->running < f->config->fetch_jobs)
+        if (!j->running && f->running < f->o.config->fetch_jobs)
             break;
-    if (!j)
-        return 0;
-    j->running = true;
-    f->running++;
-    if (job_start(j, &e) < 0)
-        job_fail(j, &e, NULL);
-    else
-        start_next(f);
+    if (j)
+        job_start(j);
     return 0;
 }
 
-static void start_next(struct fetcher *f)
+static void start_soon(struct fetcher *f, uint64_t at)
 {
-    sd_event_source *once = NULL;
-
-    if (sd_event_add_defer(f->loop, &once, on_start, f) < 0)
+    if (timer_set(f->o.loop, &f->start, "fetch-start", at, on_start, f) < 0)
         log_err("no memory to start a fetch");
 }
 
-int fetcher_new(sd_event *loop, const struct config *config, struct cache *cache, uid_t uid,
-                struct fetcher **ret, struct err *e)
+int fetcher_new(const struct fetcher_options *o, struct fetcher **ret, struct err *e)
 {
     struct fetcher *f = calloc(1, sizeof(*f));
 
     if (!f)
         return err_set(e, ENOMEM, "make the fetcher");
-    *f = (struct fetcher){.loop = loop, .config = config, .cache = cache, .uid = uid};
+    f->o = *o;
     TAILQ_INIT(&f->jobs);
     *ret = f;
     return 0;
@@ -317,7 +248,6 @@ void fetcher_freep(struct fetcher **fp)
 
     if (!f)
         return;
-    f->closing = true;
     while ((j = TAILQ_FIRST(&f->jobs))) {
         struct fetch_waiter *w;
 
@@ -327,6 +257,7 @@ void fetcher_freep(struct fetcher **fp)
         }
         job_free(j);
     }
+    sd_event_source_disable_unref(f->start);
     free(f);
     *fp = NULL;
 }
@@ -335,6 +266,19 @@ unsigned fetcher_running(const struct fetcher *f)
 {
     return f->running;
 }
+
+bool fetcher_wants(const struct fetcher *f, const struct digest *digest)
+{
+    const struct job *j;
+
+    TAILQ_FOREACH (j, &f->jobs, link)
+        if (j->has_digest && digest_equal(&j->digest, digest))
+            return true;
+    return false;
+}
+
+/* --- who wants it -------------------------------------------------------------------------------
+ */
 
 static struct job *job_find(struct fetcher *f, const char *url, const struct digest *digest)
 {
@@ -347,37 +291,67 @@ static struct job *job_find(struct fetcher *f, const char *url, const struct dig
     return NULL;
 }
 
-static struct job *job_new(struct fetcher *f, const char *url, const struct digest *digest)
+/* The addresses in URL. */
+static json_t *split(const char *url, struct err *e)
 {
-    struct job *j = calloc(1, sizeof(*j));
+    scoped_free char *copy = strdup(url);
+    scoped(json_freep) json_t *list = json_array();
+    char *rest = NULL;
 
+    if (!copy || !list) {
+        (void)err_set(e, ENOMEM, "wait for a fetch");
+        return NULL;
+    }
+    for (char *one = strtok_r(copy, BLANKS, &rest); one; one = strtok_r(NULL, BLANKS, &rest))
+        if (json_array_append_new(list, json_string(one)) < 0) {
+            (void)err_say(e, EINVAL, "a slug's address is not UTF-8");
+            return NULL;
+        }
+    if (json_array_size(list) == 0 || json_array_size(list) > FETCH_MIRRORS_MAX) {
+        (void)err_say(e, EINVAL, "a slug has 1 to %d addresses, not %zu", FETCH_MIRRORS_MAX,
+                      json_array_size(list));
+        (void)err_blame(e, FAULT_OPERATOR);
+        return NULL;
+    }
+    return TAKE_PTR(list);
+}
+
+static struct job *job_new(struct fetcher *f, const char *url, const struct digest *digest,
+                           struct err *e)
+{
+    scoped(json_freep) json_t *mirrors = split(url, e);
+    scoped_free struct job *j = mirrors ? calloc(1, sizeof(*j)) : NULL;
+
+    if (!mirrors)
+        return NULL;
     if (!j || !(j->url = strdup(url))) {
-        free(j);
+        (void)err_set(e, ENOMEM, "wait for a fetch");
         return NULL;
     }
     j->fetcher = f;
-    j->pidfd = -1;
+    j->mirrors = TAKE_PTR(mirrors);
     if (digest) {
         j->digest = *digest;
         j->has_digest = true;
     }
     TAILQ_INSERT_TAIL(&f->jobs, j, link);
-    return j;
+    return TAKE_PTR(j);
 }
 
 int fetcher_get(struct fetcher *f, const char *url, const struct digest *digest, fetch_fn fn,
                 void *userdata, struct fetch_waiter **ret, struct err *e)
 {
+    struct fetch_waiter *w = calloc(1, sizeof(*w));
     struct job *j = job_find(f, url, digest);
-    bool fresh = !j;
 
-    if (fresh)
-        j = job_new(f, url, digest);
-    struct fetch_waiter *w = j ? calloc(1, sizeof(*w)) : NULL;
-    if (fresh && j)
-        start_next(f);
     if (!w)
         return err_set(e, ENOMEM, "wait for a fetch");
+    if (!j && (j = job_new(f, url, digest, e)))
+        start_soon(f, 0);
+    if (!j) {
+        free(w);
+        return -e->errnum;
+    }
     w->fn = fn;
     w->userdata = userdata;
     LIST_INSERT_HEAD(&j->waiters, w, link);
@@ -391,4 +365,33 @@ void fetcher_drop(struct fetch_waiter *w)
         return;
     LIST_REMOVE(w, link);
     free(w);
+}
+
+void fetcher_watch(struct fetch_waiter *w, fetch_progress_fn fn)
+{
+    w->progress = fn;
+}
+
+static json_t *job_json(const struct job *j)
+{
+    static const struct pipeline_progress nothing = {.total = -1};
+    const struct pipeline_progress *p = j->pipeline ? pipeline_progress(j->pipeline) : &nothing;
+    json_t *total = p->total >= 0 ? json_integer(p->total) : json_null();
+    json_t *digest = j->has_digest ? json_sprintf("sha256:%s", j->digest.hex) : json_null();
+
+    return json_pack("{s:o,s:s,s:I,s:o,s:I,s:I,s:i,s:i}", "digest", digest, "state",
+                     j->running ? "fetching" : "waiting", "bytes", (json_int_t)p->bytes, "total",
+                     total, "entries", (json_int_t)p->entries, "unpacked", (json_int_t)p->unpacked,
+                     "mirror", (int)p->mirror, "connections", (int)p->connections);
+}
+
+json_t *fetcher_json(const struct fetcher *f)
+{
+    scoped(json_freep) json_t *list = json_array();
+    const struct job *j;
+
+    TAILQ_FOREACH (j, &f->jobs, link)
+        if (json_array_append_new(list, job_json(j)) < 0)
+            return NULL;
+    return TAKE_PTR(list);
 }

@@ -150,6 +150,15 @@ void sweeper_freep(struct sweeper **sp)
     *sp = NULL;
 }
 
+bool sweeper_idle(const struct sweeper *s)
+{
+    int pending = 0;
+
+    if (s->soon)
+        (void)sd_event_source_get_enabled(s->soon, &pending);
+    return !s->child && !pending;
+}
+
 int sweeper_take(struct sweeper *s, int dirfd, const char *name, struct err *e)
 {
     char fresh[32];

@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 
+#include <stdbool.h>
 #include <systemd/sd-event.h>
 
 struct sweeper;
@@ -13,6 +14,9 @@ struct sweeper;
  * if missing. What an earlier agent left in it goes first. */
 int sweeper_open(sd_event *loop, const char *trash_path, struct sweeper **ret, struct err *e);
 void sweeper_freep(struct sweeper **s);
+
+/* All that it was given has been removed. */
+bool sweeper_idle(const struct sweeper *s);
 
 /* NAME below DIRFD is gone when this returns 0 (a missing one too). */
 int sweeper_take(struct sweeper *s, int dirfd, const char *name, struct err *e);

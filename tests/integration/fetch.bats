@@ -158,17 +158,34 @@ fails() {
     dyno stop again
 }
 
-@test "kill -9 of dynod-fetch: the fetch failed, the agent goes on, another one works" {
+# roles [ROLE]: the processes of fetches, the one that waits among them.
+roles() { pgrep -P "$(agent_pid)" -f "^dynod-fetch $1"; }
+# What a fetch has written so far.
+incoming_bytes() { du -sk "$AGENT/state/cache/incoming" | cut -f1; }
+fetching() { [ "$(incoming_bytes)" -gt "$1" ]; }
+
+@test "kill -9 of any role of dynod-fetch: the fetch failed, the agent goes on and tries again" {
+    local role pids
+    # Nothing else in it is left behind; the store gives it slowly.
     head -c 4000000 /dev/urandom >"$STORY/evil/app/ballast"
     (cd "$STORY/evil" && tar -czf "$STORY/www/slow.tgz" app)
-    dyno_background start slow --slug "$(store_url)/slow/slow.tgz" -m worker=1 >/dev/null 2>&1
-    wait_for helper_pid dynod-fetch
-    kill -KILL "$(helper_pid dynod-fetch)"
-    # Whether the agent tries again by itself or waits for a word: the word is allowed.
-    agent_answers
-    wait_for no_or_new_fetch
+    for role in download unpack image; do
+        if [ "$role" = image ] && ! is_root; then
+            continue
+        fi
+        dyno_background start "slow-$role" --slug "$(store_url)/slow/slow.tgz" -m worker=1 >/dev/null 2>&1
+        wait_for fetching 64
+        mapfile -t pids < <(roles "$role")
+        kill -KILL "${pids[@]}"
+        killed() { last_event "slow-$role" worker.1 exit | grep -q "dynod-fetch $role died without an answer"; }
+        wait_for killed
+        same "$(last_event "slow-$role" worker.1 exit | jq -r .fault)" platform
+        agent_answers
+        # It is tried again without a word, and may be stopped.
+        wait_for fetching 64
+        dyno stop "slow-$role"
+    done
     dyno start slow --slug "$(store_url)/slow.tgz" -m worker=1
     wait_up slow/worker.1
     dyno stop slow
 }
-no_or_new_fetch() { agent_answers; }

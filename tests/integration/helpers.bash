@@ -278,7 +278,8 @@ error_log $STORY/nginx-error.log;
 $(is_root && echo "user root;")
 events { worker_connections 256; }
 http {
-  access_log $STORY/access.log;
+  log_format story '\$request \$status \$http_range';
+  access_log $STORY/access.log story;
   default_type application/octet-stream;
   client_body_temp_path $STORY/t1; proxy_temp_path $STORY/t2; fastcgi_temp_path $STORY/t3;
   uwsgi_temp_path $STORY/t4; scgi_temp_path $STORY/t5;
@@ -324,7 +325,8 @@ store_add() {
     echo "$(store_url)/$name"
 }
 # How often NAME was downloaded.
-store_hits() { grep -c "\"GET /$1 " "$STORY/access.log"; }
+# How often it was downloaded, in however many parts.
+store_hits() { grep -cE "^GET /$1 HTTP/[0-9.]+ 20[06] (-|bytes=0-.*)\$" "$STORY/access.log"; }
 
 # A CA and a server's certificate for localhost, in DIR.
 store_certificates() {
