@@ -20,6 +20,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <utmp.h>
 #include <termios.h>
 
 #include <cmocka.h>
@@ -477,10 +478,19 @@ static struct client client_on_tty(const struct fake *fake, int *ret_master, str
     struct client c = {.agent = fake_agent(fake), .in = -1, .out = -1, .err = -1};
     struct winsize ws = {.ws_row = 31, .ws_col = 97};
 
-    c.pid = forkpty(ret_master, NULL, NULL, &ws);
-    if (c.pid == 0)
-        client_main(true);
+    int slave;
+
+    /* Looked at before there is a client that could change it. */
+    assert_int_equal(openpty(ret_master, &slave, NULL, NULL, &ws), 0);
     assert_int_equal(tcgetattr(*ret_master, before), 0);
+    c.pid = fork();
+    if (c.pid == 0) {
+        close(*ret_master);
+        if (login_tty(slave) < 0)
+            _exit(125);
+        client_main(true);
+    }
+    close(slave);
     return c;
 }
 
