@@ -31,10 +31,13 @@ fuzz: $(FUZZ_TARGETS)
 	@status=0; for t in $^; do SECONDS_EACH=$(SECONDS_EACH) tests/fuzz/run-short $$t || status=1; done; \
 	    exit $$status
 
-# The test that starts the real program.
-$(BUILD)/tests/test_fetch: | $(BUILD)/bin/dynod-fetch
+# The tests that start the real program.
+$(BUILD)/tests/test_fetch $(BUILD)/tests/test_fetch_roles: | $(BUILD)/bin/dynod-fetch
 
 # A download, with most of the fetch and libcurl, which the others do without.
 FUZZ_FETCH = $(filter-out %/seccomp.c %/confine.c %/landlock.c slug/fetch/role_%.c,$(LIB_SRC_fetch))
 $(BUILD)/fuzz/fuzz_http_headers: $(FUZZ_FETCH:%.c=$(BUILD)/fuzz/obj/%.o)
 $(BUILD)/fuzz/fuzz_http_headers: PKGS_dyno += libcurl
+# What stores say, likewise.
+$(BUILD)/fuzz/fuzz_store: $(FUZZ_FETCH:%.c=$(BUILD)/fuzz/obj/%.o)
+$(BUILD)/fuzz/fuzz_store: PKGS_dyno += libcurl

@@ -48,14 +48,17 @@ static inline void fetch_drop(void)
         _exit(99);
 }
 
-/* Starts it; DROP: as another user when we are root. 0 or -1. */
-static inline int fetch_start(struct fetch_run *f, int drop)
+/* Starts it as ROLE (NULL: none); DROP: as another user when we are root. 0 or -1. */
+static inline int fetch_start_role(struct fetch_run *f, const char *role, int drop)
 {
     static char name[] = "dynod-fetch", leaks[] = "ASAN_OPTIONS=detect_leaks=0";
-    char *argv[] = {name, NULL}, *envp[] = {leaks, NULL}; /* the leak checker needs ptrace(2) */
+    char as[16] = "";
+    char *argv[] = {name, role ? as : NULL, NULL};
+    char *envp[] = {leaks, NULL}; /* the leak checker needs ptrace(2) */
     struct err e = ERR_INIT;
     int sv[2], bin = fetch_binary();
 
+    (void)snprintf(as, sizeof(as), "%s", role ? role : "");
     if (bin < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
         return -1;
     f->pid = fork();
@@ -69,6 +72,11 @@ static inline int fetch_start(struct fetch_run *f, int drop)
     close(sv[1]);
     close(bin);
     return f->pid < 0 ? -1 : frame_conn_new(sv[0], &f->conn, &e);
+}
+
+static inline int fetch_start(struct fetch_run *f, int drop)
+{
+    return fetch_start_role(f, NULL, drop);
 }
 
 /* The next frame within 60 s; 1, or what frame_next() says. */
