@@ -1,6 +1,8 @@
 /* json.c - JSON text from outside, with limits that jansson does not have. */
 #include "base/frame.h"
 
+#include "base/str.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -35,6 +37,7 @@ static unsigned json_depth(const char *text, size_t len)
 int json_parse(const char *text, size_t len, size_t max, json_t **ret, struct err *e)
 {
     json_error_t why;
+    char quoted[200];
 
     if (len > max)
         return err_say(e, EMSGSIZE, "JSON of %zu bytes is over the limit of %zu", len, max);
@@ -43,9 +46,9 @@ int json_parse(const char *text, size_t len, size_t max, json_t **ret, struct er
         return err_say(e, EBADMSG, "JSON nested %u deep is over the limit of %d", depth,
                        JSON_DEPTH_MAX);
     json_t *json = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
-    if (!json)
+    if (!json) /* its words quote the text */
         return err_say(e, EBADMSG, "not JSON: line %d, column %d: %s", why.line, why.column,
-                       why.text);
+                       text_escape(quoted, sizeof(quoted), why.text, strlen(why.text)));
     *ret = json;
     return 0;
 }

@@ -139,6 +139,10 @@ static void json_has_limits(void **state)
     assert_int_equal(json_parse("\"\\u0000\"", 8, 1000, &j, &e), -EBADMSG);
     assert_int_equal(json_parse("[1e400]", 7, 1000, &j, &e), -EBADMSG);
     assert_null(j);
+    /* What is wrong is quoted, not what it does to a terminal. */
+    assert_int_equal(json_parse("{\x1b[2J}", 6, 1000, &j, &e), -EBADMSG);
+    assert_null(strchr(e.text, '\x1b'));
+    assert_non_null(strstr(e.text, "\\x1b"));
     assert_int_equal(json_parse("{\"a\":\"[[\\\"[\"}", 13, 1000, &j, &e), 0);
     json_decref(j);
     free(deep);
