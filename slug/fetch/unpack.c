@@ -130,41 +130,28 @@ static int walk(struct unpack *u, struct err *e)
     return r;
 }
 
-/* Into an image: what the role `image` says of the tree, and the texts from the data. */
-static int finish_image(struct unpack *u, struct texts *ret, struct err *e)
+/* Into an image: what the role `image` says of the tree, and the texts from the data. T may be half
+ * filled after an error. */
+static int finish_image(struct unpack *u, struct texts *t, struct err *e)
 {
-    scoped(texts_done) struct texts t = {0};
     struct entries_reply reply;
     int r = image_sink_finish(u->image, &reply, e);
 
     if (r == 0)
-        r = image_sink_text(u->image, &reply.procfile, &t.procfile, e);
-    if (r == 0)
-        r = image_sink_text(u->image, &reply.release, &t.release, e);
-    if (r < 0)
-        return r;
-    *ret = t;
-    t = (struct texts){0};
-    return 0;
+        r = image_sink_text(u->image, &reply.procfile, &t->procfile, e);
+    return r < 0 ? r : image_sink_text(u->image, &reply.release, &t->release, e);
 }
 
-static int finish_dir(struct unpack *u, struct texts *ret, struct err *e)
+static int finish_dir(struct unpack *u, struct texts *t, struct err *e)
 {
-    scoped(texts_done) struct texts t = {0};
     scoped_fd app = -1;
     int r = writer_finish(&u->writer, &u->counts, &app, e);
 
     if (r < 0)
         return r;
     u->outcome->step = "procfile";
-    r = slug_text_read(app, "Procfile", &t.procfile, e);
-    if (r == 0)
-        r = slug_text_read(app, ".release", &t.release, e);
-    if (r < 0)
-        return r;
-    *ret = t;
-    t = (struct texts){0};
-    return 0;
+    r = slug_text_read(app, "Procfile", &t->procfile, e);
+    return r < 0 ? r : slug_text_read(app, ".release", &t->release, e);
 }
 
 static int finish(struct unpack *u, struct err *e)
