@@ -132,7 +132,8 @@ static int try_once(const struct store_env *env, const struct store_call *c,
         *ret_again = v.again && !k.guard.refused && !k.body.failed;
         return fail(&k, &v, code, e);
     }
-    *ret = (struct store_reply){.len = k.body.len, .easy = TAKE_PTR(k.easy)};
+    *ret = (struct store_reply){.len = k.body.len, .easy = k.easy};
+    k.easy = NULL;
     (void)curl_easy_setopt(ret->easy, CURLOPT_ERRORBUFFER, NULL); /* it ends with this function */
     (void)curl_easy_getinfo(ret->easy, CURLINFO_RESPONSE_CODE, &ret->status);
     ret->body = k.body.data ? TAKE_PTR(k.body.data) : strdup("");

@@ -36,10 +36,11 @@ static CURLcode set_authorities(CURL *c, const struct store_env *env)
     return r;
 }
 
-int transport_set(CURL *c, const struct store_env *env, const char *url, bool follow,
+int transport_set(CURL *easy, const struct store_env *env, const char *url, bool follow,
                   struct transport_guard *guard, struct err *e)
 {
     const char *protocols = strncasecmp(url, "http:", 5) ? "https" : "http,https";
+    CURL *c = easy;
     CURLcode r = curl_easy_setopt(c, CURLOPT_URL, url);
 
     if (r == CURLE_OK)

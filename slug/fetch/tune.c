@@ -16,9 +16,10 @@ void tune_step(struct tune *t, uint64_t now, uint64_t bytes, unsigned flowing)
         t->since = now;
         t->bytes = bytes;
     }
-    if (now < t->since + TUNE_WINDOW_USEC)
+    uint64_t took = now > t->since ? now - t->since : 0;
+    if (took < TUNE_WINDOW_USEC)
         return;
-    uint64_t rate = (bytes - t->bytes) * USEC_PER_SEC / (now - t->since);
+    uint64_t rate = (bytes - t->bytes) * USEC_PER_SEC / took;
     t->measuring = false;
     t->settled = t->wanted >= t->max || (t->rate > 0 && rate < t->rate + t->rate * TUNE_GAIN / 100);
     if (t->settled)
