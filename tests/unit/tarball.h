@@ -20,7 +20,7 @@ static inline void tar_header(struct str *t, const char *name, char type, unsign
     (void)snprintf(h + 100, 8, "%07o", mode);
     (void)snprintf(h + 108, 8, "%07o", 12345);
     (void)snprintf(h + 116, 8, "%07o", 12345);
-    (void)snprintf(h + 124, 12, "%011llo", (unsigned long long)size);
+    (void)snprintf(h + 124, 12, "%011llo", (unsigned long long)size & 077777777777ull);
     (void)snprintf(h + 136, 12, "%011o", 1000000000);
     memset(h + 148, ' ', 8);
     h[156] = type;
