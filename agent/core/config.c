@@ -302,6 +302,8 @@ int config_check(struct config *c, struct err *e)
     int r = check_uids(c, e);
     if (r == 0)
         r = config_check_link(c, e);
+    if (r == 0)
+        r = config_check_store(c, e);
     return r < 0 ? r : complete(c, e);
 }
 

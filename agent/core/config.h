@@ -28,6 +28,22 @@ struct size {
 #define CONFIG_FILE_MAX  (1u << 20) /* bytes of one file */
 #define CONFIG_FILES_MAX 1000       /* drop-ins */
 
+/* [store]: how each kind of store is asked; secrets are in files that are read for each fetch. */
+struct config_stores {
+    char s3_endpoint[256];                          /* "": Amazon's */
+    char s3_region[64];                             /* us-east-1 */
+    char s3_path_style[8];                          /* auto, yes, no */
+    char s3_credentials_file[256];                  /* "": AWS_* of the environment, or unsigned */
+    char s3_role[256];                              /* off, imds, or the URL of an IMDS */
+    char swift_auth_url[256];                       /* "": none; …/v1.0 or …/v3 */
+    char swift_user[128], swift_key_file[256];      /* both, or "" both */
+    char swift_project[128], swift_domain[64];      /* Keystone's */
+    char swift_region[64];                          /* "": the first of the catalogue */
+    char https_hosts[1024];                         /* "HOST[:PORT] …": who gets the following */
+    char https_token_file[256];                     /* a bearer token; "": none */
+    char https_cert_file[256], https_key_file[256]; /* both, or "" both */
+};
+
 /* The first uids of uid_range are for the helpers, the rest for dynos. */
 #define CONFIG_UIDS_RESERVED 16
 
@@ -52,6 +68,8 @@ struct config {
     uint64_t fetch_connect, fetch_stall, fetch_total;
     uint64_t cache_max;       /* bytes of all slugs; 0: no limit */
     uint64_t cache_keep_free; /* bytes of the disk that slugs leave free; 0: none */
+    unsigned fetch_connections; /* of one fetch to one mirror, at most */
+    struct config_stores stores;
     /* [sandbox] */
     char stack[256]; /* "host" or an absolute directory */
     /* [dyno] */

@@ -1,6 +1,7 @@
 #include "core/config_keys.h"
 
 #include "base/logproto.h"
+#include "slug/fetch.h"
 
 #include <errno.h>
 #include <string.h>
@@ -44,6 +45,24 @@ static const struct key keys[] = {
      .may_be_off = true},
     {"store", "cache_keep_free", KEY_BYTES, "1G", AT(cache_keep_free), .min = MIB,
      .max = 1024 * TIB, .may_be_off = true},
+    {"store", "fetch_connections", KEY_UNSIGNED, "16", AT(fetch_connections), .min = 1,
+     .max = FETCH_CONNECTIONS_MAX},
+    {"store", "s3_endpoint", KEY_URL, "", TEXT(stores.s3_endpoint), .may_be_off = true},
+    {"store", "s3_region", KEY_NAME, "us-east-1", TEXT(stores.s3_region)},
+    {"store", "s3_path_style", KEY_AUTO, "auto", TEXT(stores.s3_path_style)},
+    {"store", "s3_credentials_file", KEY_PATH, "", TEXT(stores.s3_credentials_file),
+     .may_be_off = true},
+    {"store", "s3_role", KEY_METADATA, "off", TEXT(stores.s3_role), .word = "imds"},
+    {"store", "swift_auth_url", KEY_URL, "", TEXT(stores.swift_auth_url), .may_be_off = true},
+    {"store", "swift_user", KEY_TEXT, "", TEXT(stores.swift_user), .may_be_off = true},
+    {"store", "swift_key_file", KEY_PATH, "", TEXT(stores.swift_key_file), .may_be_off = true},
+    {"store", "swift_project", KEY_TEXT, "", TEXT(stores.swift_project), .may_be_off = true},
+    {"store", "swift_domain", KEY_TEXT, "Default", TEXT(stores.swift_domain)},
+    {"store", "swift_region", KEY_TEXT, "", TEXT(stores.swift_region), .may_be_off = true},
+    {"store", "https_hosts", KEY_HOSTS, "", TEXT(stores.https_hosts), .may_be_off = true},
+    {"store", "https_token_file", KEY_PATH, "", TEXT(stores.https_token_file), .may_be_off = true},
+    {"store", "https_cert_file", KEY_PATH, "", TEXT(stores.https_cert_file), .may_be_off = true},
+    {"store", "https_key_file", KEY_PATH, "", TEXT(stores.https_key_file), .may_be_off = true},
 
     {"sandbox", "stack", KEY_PATH, "host", TEXT(stack), .word = "host"},
 
@@ -316,6 +335,10 @@ int key_parse(const struct key *k, const char *value, void *base, struct err *e)
     case KEY_LABELS:
     case KEY_ADDRESS:
     case KEY_METADATA:
+    case KEY_URL:
+    case KEY_AUTO:
+    case KEY_HOSTS:
+    case KEY_TEXT:
         return parse_text(k, value, at, e);
     case KEY_BOOL:
         return parse_bool(k, value, (bool *)at, e);
@@ -357,6 +380,10 @@ void key_format(const struct key *k, const void *base, struct str *out)
     case KEY_LABELS:
     case KEY_ADDRESS:
     case KEY_METADATA:
+    case KEY_URL:
+    case KEY_AUTO:
+    case KEY_HOSTS:
+    case KEY_TEXT:
         str_add(out, at);
         break;
     case KEY_BOOL:

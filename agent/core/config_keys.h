@@ -23,6 +23,10 @@ enum key_kind {
     KEY_LABELS,   /* "zone=a,rack=7"; a list */
     KEY_ADDRESS,  /* IPv4, IPv6 or a host name */
     KEY_METADATA, /* WORD, "off" or a URL */
+    KEY_URL,      /* one http:// or https:// URL */
+    KEY_AUTO,     /* "auto", "yes", "no" */
+    KEY_HOSTS,    /* "HOST[:PORT] …"; a list */
+    KEY_TEXT,     /* printable */
 };
 
 struct key {
@@ -50,6 +54,12 @@ void key_format(const struct key *k, const void *base, struct str *out);
 char key_separator(const struct key *k);
 /* What a valid VALUE is, when VALUE is not; NULL: it is. For the kinds from KEY_URLS on. */
 const char *link_value_wants(const struct key *k, const char *value);
+/* (config_store.c) The same for the kinds from KEY_URL on. */
+const char *store_value_wants(const struct key *k, const char *value);
+/* A URL for paths to be put at its end; "name", "10.0.0.1:8443", "[::1]". Of LEN bytes. */
+bool config_is_url(const char *p, size_t len);
+bool config_is_authority(const char *p, size_t len);
+int config_check_store(const struct config *c, struct err *e);
 /* What only the whole of [link] shows. */
 int config_check_link(const struct config *c, struct err *e);
 

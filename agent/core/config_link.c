@@ -13,7 +13,7 @@
 
 char key_separator(const struct key *k)
 {
-    return k->kind == KEY_URLS ? ' ' : k->kind == KEY_LABELS ? ',' : '\0';
+    return k->kind == KEY_URLS || k->kind == KEY_HOSTS ? ' ' : k->kind == KEY_LABELS ? ',' : '\0';
 }
 
 static bool is_printable(const char *p, size_t len)
@@ -39,8 +39,7 @@ static bool is_port(const char *p, size_t len)
     return parse_u64(digits, 1, 65535, &port) == 0;
 }
 
-/* "name", "10.0.0.1:8443", "[::1]:8443". */
-static bool is_authority(const char *p, size_t len)
+bool config_is_authority(const char *p, size_t len)
 {
     char address[INET6_ADDRSTRLEN] = "";
     struct in6_addr in6;
@@ -61,7 +60,7 @@ static bool is_authority(const char *p, size_t len)
 
 /* No user, query or fragment: a secret has no place in what logs show, and paths are put at its
  * end. */
-static bool is_url(const char *p, size_t len)
+bool config_is_url(const char *p, size_t len)
 {
     char text[2048] = "";
 
@@ -71,7 +70,7 @@ static bool is_url(const char *p, size_t len)
     text[len] = '\0';
     size_t scheme = str_starts(text, "https://") ? 8 : str_starts(text, "http://") ? 7 : 0;
     return scheme && !strpbrk(text, "@?#\"\\") &&
-           is_authority(text + scheme, strcspn(text + scheme, "/"));
+           config_is_authority(text + scheme, strcspn(text + scheme, "/"));
 }
 
 /* Elements are between SEPARATORs; *REST begins as the text. NULL: no more. */
@@ -93,7 +92,7 @@ static bool is_urls(const char *value)
     size_t len, n = 0;
 
     while ((p = next_element(&rest, ' ', &len)))
-        if (len > 0 && (!is_url(p, len) || ++n > LINK_CONTROLLERS_MAX))
+        if (len > 0 && (!config_is_url(p, len) || ++n > LINK_CONTROLLERS_MAX))
             return false;
     return true;
 }
@@ -144,9 +143,10 @@ const char *link_value_wants(const struct key *k, const char *value)
     case KEY_ADDRESS:
         return is_address(value) ? NULL : "an IP address or a host name";
     case KEY_METADATA:
-        return !strcmp(value, "off") || is_url(value, strlen(value)) ? NULL : "auto, off or a URL";
+        return !strcmp(value, "off") || config_is_url(value, strlen(value)) ? NULL
+                                                                            : "auto, off or a URL";
     default:
-        return NULL;
+        return store_value_wants(k, value);
     }
 }
 

@@ -135,6 +135,15 @@ static void defaults_are_the_documented_ones(void **state)
     assert_int_equal(c.fetch_connect, 10 * SEC);
     assert_int_equal(c.fetch_stall, 30 * SEC);
     assert_int_equal(c.fetch_total, 900 * SEC);
+    assert_int_equal(c.fetch_connections, 16);
+    assert_string_equal(c.stores.s3_endpoint, "");
+    assert_string_equal(c.stores.s3_region, "us-east-1");
+    assert_string_equal(c.stores.s3_path_style, "auto");
+    assert_string_equal(c.stores.s3_credentials_file, "");
+    assert_string_equal(c.stores.s3_role, "off");
+    assert_string_equal(c.stores.swift_auth_url, "");
+    assert_string_equal(c.stores.swift_domain, "Default");
+    assert_string_equal(c.stores.https_hosts, "");
     assert_string_equal(c.stack, "host");
     assert_int_equal(c.boot_timeout, 60 * SEC);
     assert_int_equal(c.stop_grace, 30 * SEC);
@@ -435,6 +444,50 @@ static void what_a_link_may_be(void **state)
     assert_string_equal(e.text, "-o: agent_id: += is for lists");
 }
 
+static void what_stores_may_be(void **state)
+{
+    static const char *const bad[][2] = {
+        {"s3_endpoint=store.example", "s3_endpoint: 'store.example' is not a URL"},
+        {"s3_endpoint=https://u:p@h", "is not a URL"},
+        {"s3_path_style=maybe", "s3_path_style: 'maybe' is not auto, yes or no"},
+        {"s3_region=eu west", "made of letters"},
+        {"s3_role=on", "s3_role: 'on' is not"},
+        {"s3_credentials_file=keys", "an absolute path"},
+        {"swift_user=a\033b", "printable"},
+        {"https_hosts=a.example https://b", "a list of hosts"},
+        {"https_hosts=a:0", "a list of hosts"},
+        {"fetch_connections=0", "1 to 64"},
+        {"fetch_connections=65", "1 to 64"},
+    };
+    struct config c = read_text(*state, "[store]\n"
+                                        "s3_endpoint = http://127.0.0.1:9000/x\n"
+                                        "s3_path_style = no\n"
+                                        "s3_role = http://127.0.0.1:1338\n"
+                                        "swift_auth_url = https://swift.example/auth/v1.0\n"
+                                        "swift_user = test:tester\n"
+                                        "swift_key_file = /etc/dynod/swift.key\n"
+                                        "swift_domain = My Domain\n"
+                                        "https_hosts = a.example  10.0.0.1:8443\n"
+                                        "https_hosts += [::1]:443\n"
+                                        "https_token_file = /t\n"
+                                        "fetch_connections = 64\n");
+    struct err e = ERR_INIT;
+
+    assert_int_equal(config_check(&c, &e), 0);
+    assert_string_equal(c.stores.s3_role, "http://127.0.0.1:1338");
+    assert_string_equal(c.stores.swift_user, "test:tester");
+    assert_string_equal(c.stores.swift_domain, "My Domain");
+    assert_string_equal(c.stores.https_hosts, "a.example  10.0.0.1:8443 [::1]:443");
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        char text[128];
+
+        (void)snprintf(text, sizeof(text), "store.%s", bad[i][0]);
+        e = (struct err)ERR_INIT;
+        if (config_set(&c, text, &e) != -EINVAL || !strstr(e.text, bad[i][1]))
+            fail_msg("%s: \"%s\" does not say \"%s\"", text, e.text, bad[i][1]);
+    }
+}
+
 static void controllers_have_a_limit(void **state)
 {
     scoped_free char *most = controllers_line(LINK_CONTROLLERS_MAX),
@@ -672,6 +725,10 @@ static void what_only_the_whole_shows(void **state)
     check_one("link.controllers=https://a http://b", "http://b is not https://");
     check_one("link.controllers=https://a https://b https://a", "https://a is there twice");
     check_one("link.cert_file=/c", "cert_file and key_file of [link] need each other");
+    check_one("store.https_cert_file=/c", "https_cert_file and https_key_file need each other");
+    check_one("store.https_token_file=/t", "https_token_file needs https_hosts");
+    check_one("store.swift_user=u", "swift_user and swift_key_file need each other");
+    check_one("store.swift_auth_url=https://k/identity", "neither in /v1.0 nor in /v3");
     check_one("link.key_file=/k", "cert_file and key_file of [link] need each other");
     c = defaults();
     assert_int_equal(config_set(&c, "dyno.port_range=20000-20999", &e), 0);
@@ -854,6 +911,7 @@ int main(void)
         TEST(every_form_of_a_value),
         TEST(bad_files_are_refused_by_line),
         TEST(what_a_link_may_be),
+        TEST(what_stores_may_be),
         TEST(controllers_have_a_limit),
         TEST(long_lines),
         TEST(sizes_have_a_limit),
