@@ -6,6 +6,7 @@
 #include "base/loop.h"
 #include "base/scoped.h"
 #include "base/str.h"
+#include "core/stores.h"
 #include "slug/fetch.h"
 
 #include <errno.h>
@@ -148,8 +149,14 @@ static int job_round(struct job *j, struct err *e)
                                      .owner = o->owner,
                                      .images = o->images};
     uint64_t until = j->since + o->config->fetch_total, now = clock_boot();
+    scoped(json_freep) json_t *stores = NULL;
+    int r = stores_settings(o->config, j->mirrors, &stores, e);
+
+    if (r < 0)
+        return r;
     const struct pipeline_request request = {
         .mirrors = j->mirrors,
+        .stores = stores,
         .digest = j->has_digest ? &j->digest : NULL,
         .anew = j->anew,
         .failed = j->failed,

@@ -443,10 +443,11 @@ static int ask_download(struct pipeline *p, const struct pipeline_request *rq,
     const struct config *c = p->env.config;
     int fds[FRAME_FDS_MAX] = {parts->spool, parts->pipe_write};
     scoped(json_freep) json_t *ask = json_pack(
-        "{s:O,s:O,s:O,s:b,s:b,s:{s:I,s:I,s:I,s:I}}", "mirrors", parts->mirrors, "files",
+        "{s:O,s:O,s:O,s:b,s:b,s:{s:I,s:I,s:I,s:I,s:I}}", "mirrors", parts->mirrors, "files",
         parts->file_numbers, "failed", parts->failed, "anew", rq->anew, "allow_http", c->allow_http,
         "limits", "compressed", (json_int_t)c->compressed_max, "connect_ms", ms(c->fetch_connect),
-        "stall_ms", ms(c->fetch_stall), "total_ms", ms(rq->total_usec));
+        "stall_ms", ms(c->fetch_stall), "total_ms", ms(rq->total_usec), "connections",
+        (json_int_t)c->fetch_connections);
     int r = ask ? 0 : -1;
 
     memcpy(fds + 2, parts->files, parts->n_files * sizeof(fds[0]));
