@@ -79,12 +79,13 @@ static inline bool server_body(struct server_request *rq, const struct server_an
 
         if (a->chunked)
             (void)dprintf(rq->fd, "%zx\r\n", n);
+        /* Before: who gets the last byte may look at the count. */
+        atomic_fetch_add(&rq->n->sent, n);
         ssize_t w = send(rq->fd, data + at, n, MSG_NOSIGNAL);
         if (w <= 0)
             return false;
         if (a->chunked)
             (void)dprintf(rq->fd, "\r\n");
-        atomic_fetch_add(&rq->n->sent, (unsigned long long)w);
         at += (size_t)w;
         if (a->bytes_per_ms)
             (void)usleep(10000);
