@@ -49,8 +49,11 @@ int credentials_set(struct credentials *ret, const char *access_key, const char 
     c.session_token = session_token ? strdup(session_token) : NULL;
     if (!c.access_key || !c.secret_key || (session_token && !c.session_token))
         return err_set(e, ENOMEM, "keep the store's keys");
-    *ret = c;
-    c = (struct credentials){0};
+    *ret = (struct credentials){
+        .access_key = TAKE_PTR(c.access_key),
+        .secret_key = TAKE_PTR(c.secret_key),
+        .session_token = TAKE_PTR(c.session_token),
+    };
     return 0;
 }
 

@@ -188,8 +188,7 @@ static int s3_prepare(struct store *store, CURL *easy, struct store_request *ret
     if (!rq.url || curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L) != CURLE_OK ||
         (s->keys.access_key && sign(s, easy, &rq) < 0))
         return err_set(e, ENOMEM, "prepare the download");
-    *ret = rq;
-    rq = (struct store_request){0};
+    *ret = (struct store_request){.url = TAKE_PTR(rq.url), .headers = TAKE_PTR(rq.headers)};
     return 0;
 }
 

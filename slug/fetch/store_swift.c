@@ -16,6 +16,7 @@
 #define AUTH_TRIES  3
 #define LOOK_MS     5000
 #define TOKEN_MAX   4096 /* a PKI token is that long; Fernet ones have 255 bytes */
+#define BASE_MAX    2048 /* of the URL that a token's answer names */
 #define STATUS_RATE 498  /* Swift's rate limit, of accounts */
 
 struct swift {
@@ -23,18 +24,14 @@ struct swift {
     bool v3;
     char *auth; /* the URL asked for a token */
     const char *user, *key;
-    char *fixed;   /* the settings' storage_url, or NULL */
-    char *storage; /* as the last token came with it; NULL: no token */
-    char *header;  /* "X-Auth-Token: ..." */
+    char *fixed;                 /* the settings' storage_url, or NULL */
+    char storage[BASE_MAX];      /* as the last token came with it */
+    char header[TOKEN_MAX + 20]; /* "X-Auth-Token: ..."; "": no token */
 };
 
 static void drop_token(struct swift *s)
 {
-    free(s->storage);
-    if (s->header)
-        explicit_bzero(s->header, strlen(s->header));
-    free(s->header);
-    s->storage = s->header = NULL;
+    explicit_bzero(s->header, sizeof(s->header));
 }
 
 static void swift_freep(struct swift **p)
@@ -143,33 +140,34 @@ static int swift_open(struct store *store, struct err *e)
 /* --- the token -----------------------------------------------------------------------------------
  */
 
-/* The answer's token and the storage URL become those of S. */
-static int keep_token(struct swift *s, const char *token, const char *storage, struct err *e)
+/* Where the store is, when the settings do not say. */
+static int take_storage(struct swift *s, const char *answer, struct err *e)
 {
-    scoped_free char *base = NULL, *header = NULL;
-    int r;
+    scoped_free char *base = NULL;
 
-    if (!token || !token[0] || strlen(token) > TOKEN_MAX || !field_is_plain(token))
-        return err_say(e, EBADMSG, "the answer has no token");
-    if (s->fixed)
-        r = (base = strdup(s->fixed)) ? 0 : err_set(e, ENOMEM, "keep a token");
-    else if (!storage)
+    if (!answer)
         return err_say(e, EBADMSG, "the answer has no X-Storage-Url");
-    else
-        r = endpoint_parse("the answer's X-Storage-Url", storage, &base, NULL, e);
+    int r = endpoint_parse("the answer's X-Storage-Url", answer, &base, NULL, e);
     if (r < 0)
         return r;
     /* A token that came by TLS is not sent without. */
-    if (!s->fixed && str_starts(s->auth, "https:") && !str_starts(base, "https:"))
+    if (str_starts(s->auth, "https:") && !str_starts(base, "https:"))
         return refuse(e, "it answers with a store that is plain http://; set swift.storage_url");
-    if (asprintf(&header, "X-Auth-Token: %s", token) < 0) {
-        header = NULL;
-        return err_set(e, ENOMEM, "keep a token");
-    }
-    drop_token(s);
-    s->storage = TAKE_PTR(base);
-    s->header = TAKE_PTR(header);
+    if (strlen(base) >= sizeof(s->storage))
+        return err_say(e, EBADMSG, "the answer's X-Storage-Url is over the limit of 2047 bytes");
+    memcpy(s->storage, base, strlen(base) + 1);
     return 0;
+}
+
+/* The answer's token becomes that of S, and ANSWER the place of the store. */
+static int keep_token(struct swift *s, const char *token, const char *answer, struct err *e)
+{
+    if (!token || !token[0] || strlen(token) > TOKEN_MAX || !field_is_plain(token))
+        return err_say(e, EBADMSG, "the answer has no token");
+    int r = s->fixed ? 0 : take_storage(s, answer, e);
+    if (r == 0)
+        (void)snprintf(s->header, sizeof(s->header), "X-Auth-Token: %s", token);
+    return r;
 }
 
 /* The identity service said something else than here is a token. */
@@ -251,7 +249,7 @@ static int have_token(struct store *store, struct swift *s, struct err *e)
     char shown[URL_SHOWN_MAX];
     int r = 0;
 
-    if (!s->header)
+    if (!s->header[0])
         r = s->v3 ? auth_v3(store, s, e) : auth_v1(store, s, e);
     return r < 0 ? err_wrap(e, "%s: a token from %s", store->shown, url_shown(shown, s->auth)) : 0;
 }
@@ -263,7 +261,7 @@ static char *url_of(const struct swift *s, bool with_object)
 {
     scoped(str_done) struct str url = {.max = URL_MAX};
 
-    str_add(&url, s->storage);
+    str_add(&url, s->fixed ? s->fixed : s->storage);
     str_add(&url, "/");
     object_encode(&url, s->object.top);
     if (with_object) {
@@ -287,8 +285,7 @@ static int swift_prepare(struct store *store, CURL *easy, struct store_request *
     rq.headers = curl_slist_append(NULL, s->header);
     if (!rq.url || !rq.headers || curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L) != CURLE_OK)
         return err_set(e, ENOMEM, "prepare the download");
-    *ret = rq;
-    rq = (struct store_request){0};
+    *ret = (struct store_request){.url = TAKE_PTR(rq.url), .headers = TAKE_PTR(rq.headers)};
     return 0;
 }
 
@@ -299,7 +296,7 @@ static int swift_prepare(struct store *store, CURL *easy, struct store_request *
 static bool has_container(struct store *store, struct swift *s)
 {
     scoped(store_reply_done) struct store_reply reply = {0};
-    scoped_free char *url = s->header ? url_of(s, false) : NULL;
+    scoped_free char *url = s->header[0] ? url_of(s, false) : NULL;
     const char *const headers[] = {s->header, NULL};
     const struct store_call c = {
         .method = "GET",
