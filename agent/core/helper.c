@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <linux/ioprio.h>
 #include <linux/sched.h>
 
 #define HELPER_FDS       5
@@ -69,8 +70,11 @@ static int apart(const struct helper *h, const struct cgroup_join *join)
         return -errno;
     if (h->data_max && setrlimit(RLIMIT_DATA, &data) < 0)
         return -errno;
-    if (h->low)
-        (void)setpriority(PRIO_PROCESS, 0, LOW_PRIORITY); /* a refusal changes nothing */
+    if (h->low) { /* a refusal changes nothing */
+        (void)setpriority(PRIO_PROCESS, 0, LOW_PRIORITY);
+        (void)syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0,
+                      IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0));
+    }
     return 0;
 }
 
