@@ -45,6 +45,17 @@ int agent_drain(struct agent *a, const json_t *spec, json_t **ret, struct err *e
 /* What the formations say starts again. No error when it was not draining. */
 int agent_undrain(struct agent *a, json_t **ret, struct err *e);
 
+/* SPEC: {"slug": URL or [URL..], "digest": "sha256:HEX"?}. Has it fetched into the cache. Answer:
+ * {"fetch": N, "digest"?, "cached": B}; how it goes is told by events of the kind "fetch" with that
+ * number. -EBUSY: too many at once. */
+int agent_slug_fetch(struct agent *a, const json_t *spec, json_t **ret, struct err *e);
+/* Throws it out of the cache. -EALREADY: it is in use. Answer: {"removed": "sha256:HEX"}. */
+int agent_slug_remove(struct agent *a, const struct digest *digest, json_t **ret, struct err *e);
+/* Has its image read and compared with what was published. Answer: {"verifying": "sha256:HEX"}; an
+ * event "slug" tells the outcome, "verified" or "unverified" (then with a "text"). -EOPNOTSUPP: it
+ * is a directory. -EBUSY: it was published a moment ago. */
+int agent_slug_verify(struct agent *a, const struct digest *digest, json_t **ret, struct err *e);
+
 /* --- Attached commands: exec into a dyno, one-off runs --- */
 
 /* Who is attached. Callbacks come from the loop, never from inside the call that made them. */
@@ -89,6 +100,9 @@ int agent_app(struct agent *a, const char *app, json_t **ret, struct err *e);
  */
 json_t *agent_dynos(struct agent *a, const char *app /* NULL: all */);
 int agent_dyno(struct agent *a, const char *app, const char *dyno, json_t **ret, struct err *e);
+/* {"slugs": [{"digest","kind","bytes","used": RFC3339,"synced","in_use","used_by": [names]}],
+ * "fetches": as fetcher_json(), "bytes": N}, last used first. */
+json_t *agent_slugs(struct agent *a);
 json_t *agent_doctor(struct agent *a); /* [{"name","found","required","detail"}] */
 
 /* Has dynod-logs write its answer into FD (taken): QUERY as of logproto.h. */

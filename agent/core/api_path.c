@@ -112,6 +112,14 @@ static int take_dyno(struct params *p, const char *name, struct err *e)
     return 0;
 }
 
+static int take_digest(struct params *p, const char *text, struct err *e)
+{
+    if (digest_parse(text, &p->digest) == 0)
+        return 0;
+    err_say(e, EINVAL, "'%s' is not the digest of a slug: sha256: and 64 hexadecimal digits", text);
+    return err_blame(e, FAULT_OPERATOR);
+}
+
 static int take_names(struct request *rq, const struct path *path, struct err *e)
 {
     const char *pattern = rq->route->path;
@@ -124,6 +132,8 @@ static int take_names(struct request *rq, const struct path *path, struct err *e
             r = take_app(&rq->params, path->segments[i], e);
         else if (!strncmp(pattern, "{dyno}", len))
             r = take_dyno(&rq->params, path->segments[i], e);
+        else if (!strncmp(pattern, "{digest}", len))
+            r = take_digest(&rq->params, path->segments[i], e);
         pattern += len;
     }
     return r;

@@ -35,6 +35,7 @@ struct params {
     char app[APP_NAME_MAX + 1];
     char dyno[DYNO_TEXT_MAX]; /* "web.1" */
     char source[32];
+    struct digest digest;
     uint64_t n, after;
     bool has_n, has_after, follow, json;
     unsigned given; /* bits of enum param */

@@ -124,6 +124,35 @@ static int route_forget(struct request *rq, struct err *e)
     return r < 0 ? r : reply_json(rq, MHD_HTTP_OK, json, e);
 }
 
+static int route_slugs(struct request *rq, struct err *e)
+{
+    return reply_json(rq, MHD_HTTP_OK, agent_slugs(agent_of(rq)), e);
+}
+
+static int route_slug_fetch(struct request *rq, struct err *e)
+{
+    json_t *json = NULL;
+    int r = agent_slug_fetch(agent_of(rq), rq->spec, &json, e);
+
+    return r < 0 ? r : reply_json(rq, MHD_HTTP_ACCEPTED, json, e);
+}
+
+static int route_slug_remove(struct request *rq, struct err *e)
+{
+    json_t *json = NULL;
+    int r = agent_slug_remove(agent_of(rq), &rq->params.digest, &json, e);
+
+    return r < 0 ? r : reply_json(rq, MHD_HTTP_OK, json, e);
+}
+
+static int route_slug_verify(struct request *rq, struct err *e)
+{
+    json_t *json = NULL;
+    int r = agent_slug_verify(agent_of(rq), &rq->params.digest, &json, e);
+
+    return r < 0 ? r : reply_json(rq, MHD_HTTP_ACCEPTED, json, e);
+}
+
 #define PARAMS_LOGS   (PARAM_APP | PARAM_DYNO | PARAM_N | PARAM_FOLLOW | PARAM_FORMAT | PARAM_SOURCE)
 #define PARAMS_EVENTS (PARAM_AFTER | PARAM_N | PARAM_FOLLOW)
 
@@ -147,6 +176,10 @@ static const struct route all[] = {
     {"POST", "/v1/dynos/{app}/{dyno}/restart", route_restart, BODY_NONE, 0, 0},
     {"POST", "/v1/dynos/{app}/{dyno}/stop", route_stop, BODY_NONE, 0, 0},
     {"POST", "/v1/dynos/{app}/{dyno}/exec", route_exec, BODY_OBJECT, 0, 0},
+    {"GET", "/v1/slugs", route_slugs, BODY_NONE, 0, 0},
+    {"POST", "/v1/slugs", route_slug_fetch, BODY_OBJECT, 0, 0},
+    {"DELETE", "/v1/slugs/{digest}", route_slug_remove, BODY_NONE, 0, 0},
+    {"POST", "/v1/slugs/{digest}/verify", route_slug_verify, BODY_NONE, 0, 0},
     {"GET", "/v1/logs", route_logs, BODY_NONE, PARAMS_LOGS, API_LOGS_N_MAX},
     {"GET", "/v1/events", route_events, BODY_NONE, PARAMS_EVENTS, API_EVENTS_N_MAX},
 };

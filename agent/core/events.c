@@ -162,25 +162,46 @@ static void append(struct events *ev, const json_t *event)
     }
 }
 
-void events_emit(struct events *ev, json_t *event)
+static void stamp(json_t *event)
 {
-    char stamp[CLOCK_TEXT_MAX];
-    uint64_t id = ev->next_id;
+    char text[CLOCK_TEXT_MAX];
+
+    (void)json_object_set_new(event, "t", json_string(clock_text(clock_real(), text)));
+}
+
+static void send(struct events *ev, const json_t *event)
+{
     struct event_watch *w;
 
-    if (!event) /* no memory for it */
-        return;
-    (void)json_object_set_new(event, "id", json_integer((json_int_t)id));
-    (void)json_object_set_new(event, "t", json_string(clock_text(clock_real(), stamp)));
-    append(ev, event);
-    keep(ev, id, event);
-    json_incref(event); /* a watcher may emit, and push this one out of the ring */
     ev->walking++;
     LIST_FOREACH (w, &ev->watches, link)
         if (!w->gone)
             w->fn(w->userdata, event);
     if (--ev->walking == 0)
         sweep_watches(ev);
+}
+
+void events_emit(struct events *ev, json_t *event)
+{
+    uint64_t id = ev->next_id;
+
+    if (!event) /* no memory for it */
+        return;
+    (void)json_object_set_new(event, "id", json_integer((json_int_t)id));
+    stamp(event);
+    append(ev, event);
+    keep(ev, id, event);
+    json_incref(event); /* a watcher may emit, and push this one out of the ring */
+    send(ev, event);
+    json_decref(event);
+}
+
+void events_tell(struct events *ev, json_t *event)
+{
+    if (!event)
+        return;
+    stamp(event);
+    send(ev, event);
     json_decref(event);
 }
 

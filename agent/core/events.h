@@ -28,6 +28,9 @@ void events_freep(struct events **ev);
 
 /* Gives EVENT (taken) its "id" and "t", keeps and sends it. */
 void events_emit(struct events *ev, json_t *event);
+/* Sends EVENT (taken) to those who watch, with its "t" but without an "id", and keeps it nowhere:
+ * what is worth nothing a moment later. */
+void events_tell(struct events *ev, json_t *event);
 /* Those after AFTER_ID, at most MAX, the newest of them. */
 json_t *events_list(const struct events *ev, uint64_t after_id, size_t max);
 

@@ -12,7 +12,6 @@ struct warming {
     LIST_ENTRY(warming) link;
     struct agent *agent;
     struct fetch_waiter *waiter;
-    sd_event_source *there; /* deferred: the cache has it */
     warm_fn fn;
     uint64_t number;
     struct digest digest;
@@ -24,7 +23,6 @@ void warm_drop(struct warming *w)
     LIST_REMOVE(w, link);
     w->agent->n_warmings--;
     fetcher_drop(w->waiter);
-    sd_event_source_disable_unref(w->there);
     free(w);
 }
 
@@ -34,13 +32,21 @@ void warm_done(struct agent *a)
         warm_drop(LIST_FIRST(&a->warmings));
 }
 
-/* FIELDS (taken; may be NULL) beside those that every event of W has. */
-static void tell(const struct warming *w, const char *state, json_t *fields)
+/* What every event of W has. NULL: no memory. */
+static json_t *event_of(const struct warming *w, const char *state)
 {
     json_t *event = json_pack("{s:I,s:s}", "fetch", (json_int_t)w->number, "state", state);
 
     if (event && w->has_digest)
         (void)json_object_set_new(event, "digest", json_sprintf("sha256:%s", w->digest.hex));
+    return event;
+}
+
+/* FIELDS (taken; may be NULL) beside those. */
+static void tell(const struct warming *w, const char *state, json_t *fields)
+{
+    json_t *event = event_of(w, state);
+
     if (event && fields)
         (void)json_object_update(event, fields);
     json_decref(fields);
@@ -81,18 +87,20 @@ static void on_fetched(void *userdata, const struct fetch_result *result)
     done(w, result->meta);
 }
 
-/* The cache had it when it was asked for. */
-static int on_there(sd_event_source *s, void *userdata)
+static void on_progress(void *userdata, const struct pipeline_progress *p)
 {
-    struct warming *w = userdata;
-    scoped(json_freep) json_t *meta = NULL;
-    struct err ignored = ERR_INIT; /* it is not told, then */
+    const struct warming *w = userdata;
+    json_t *event = event_of(w, "progress");
 
-    (void)s;
-    cache_touch(w->agent->cache, &w->digest);
-    (void)cache_meta(w->agent->cache, &w->digest, &meta, &ignored);
-    done(w, meta);
-    return 0;
+    if (!event)
+        return;
+    (void)json_object_set_new(event, "kind", json_string("fetch"));
+    (void)json_object_update_new(
+        event, json_pack("{s:I,s:o,s:I,s:I,s:i,s:i}", "bytes", (json_int_t)p->bytes, "total",
+                         p->total < 0 ? json_null() : json_integer(p->total), "entries",
+                         (json_int_t)p->entries, "unpacked", (json_int_t)p->unpacked, "mirror",
+                         (int)p->mirror, "connections", (int)p->connections));
+    events_tell(w->agent->events, event);
 }
 
 static int begin(struct warming *w, const json_t *slug, struct err *e)
@@ -103,12 +111,11 @@ static int begin(struct warming *w, const json_t *slug, struct err *e)
 
     if (r < 0)
         return r;
-    if (a->cache && w->has_digest && cache_find(a->cache, &w->digest))
-        return sd_event_add_defer(a->loop, &w->there, on_there, w) < 0
-                   ? err_set(e, ENOMEM, "prefetch a slug")
-                   : 0;
-    return fetcher_get(a->fetcher, json_string_value(text), w->has_digest ? &w->digest : NULL,
-                       on_fetched, w, &w->waiter, e);
+    r = fetcher_get(a->fetcher, json_string_value(text), w->has_digest ? &w->digest : NULL,
+                    on_fetched, w, &w->waiter, e);
+    if (r == 0)
+        fetcher_watch(w->waiter, on_progress);
+    return r;
 }
 
 int warm_start(struct agent *a, const json_t *slug, const struct digest *digest, warm_fn fn,
@@ -142,14 +149,4 @@ int warm_start(struct agent *a, const json_t *slug, const struct digest *digest,
 uint64_t warm_number(const struct warming *w)
 {
     return w->number;
-}
-
-bool warm_wants(const struct agent *a, const struct digest *digest)
-{
-    const struct warming *w;
-
-    LIST_FOREACH (w, &a->warmings, link)
-        if (w->has_digest && digest_equal(&w->digest, digest))
-            return true;
-    return false;
 }

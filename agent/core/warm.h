@@ -22,7 +22,5 @@ uint64_t warm_number(const struct warming *w);
 void warm_drop(struct warming *w);
 /* All of them. */
 void warm_done(struct agent *a);
-/* One of them waits for DIGEST. */
-bool warm_wants(const struct agent *a, const struct digest *digest);
 
 #endif

@@ -33,6 +33,7 @@
 #define STRANGER   54321 /* a uid that is nobody's */
 #define API_GROUP  54322
 #define ANSWER_MAX (8u << 20)
+#define HEX        "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 /* --- The agent ---------------------------------------------------------------------------- */
 
@@ -129,6 +130,27 @@ json_t *agent_instance(struct agent *a)
 {
     (void)called(a, NULL, "instance");
     return json_pack("{s:b}", "draining", 0);
+}
+
+int agent_slug_fetch(struct agent *a, const json_t *spec, json_t **ret, struct err *e)
+{
+    return answer(a, ret, e, called(a, spec, "slug fetch"));
+}
+
+int agent_slug_remove(struct agent *a, const struct digest *digest, json_t **ret, struct err *e)
+{
+    return answer(a, ret, e, called(a, NULL, "slug remove %s", digest->hex));
+}
+
+int agent_slug_verify(struct agent *a, const struct digest *digest, json_t **ret, struct err *e)
+{
+    return answer(a, ret, e, called(a, NULL, "slug verify %s", digest->hex));
+}
+
+json_t *agent_slugs(struct agent *a)
+{
+    (void)called(a, NULL, "slugs");
+    return json_pack("{s:[],s:[],s:i}", "slugs", "fetches", "bytes", 0);
 }
 
 static int attached(struct agent *a, const struct attach_ops *ops, void *userdata,
@@ -500,6 +522,12 @@ static void every_route_asks_the_agent(void **state)
         {"GET /v1/dynos/shop/w%65b.1", NULL, 200, "dyno shop web.1", NULL},
         {"POST /v1/dynos/shop/web.1/restart", NULL, 200, "restart shop web.1", NULL},
         {"POST /v1/dynos/shop/web.1/stop", NULL, 200, "stop shop web.1", NULL},
+        {"GET /v1/slugs", NULL, 200, "slugs", NULL},
+        {"POST /v1/slugs", "{\"slug\":\"https://s/\"}", 202, "slug fetch",
+         "{\"slug\":\"https://s/\"}"},
+        {"DELETE /v1/slugs/sha256:" HEX, NULL, 200, "slug remove " HEX, NULL},
+        {"DELETE /v1/slugs/sha256%3a" HEX, NULL, 200, "slug remove " HEX, NULL},
+        {"POST /v1/slugs/sha256:" HEX "/verify", NULL, 202, "slug verify " HEX, NULL},
         {"GET /v1/events", NULL, 200, "events 0 100", NULL},
         {"GET /v1/events?after=7", NULL, 200, "events 7 10000", NULL},
         {"GET /v1/events?n=5&after=7", NULL, 200, "events 7 5", NULL},
@@ -587,6 +615,9 @@ static void wrong_paths_say_so(void **state)
         {"GET /v1/dynos/shop/a%2fweb.1", 400, "invalid", "web.1"},
         {"GET /v1/apps?x=1", 400, "invalid", "'x' is not a parameter"},
         {"GET /v1/apps?app=shop", 400, "invalid", "none"},
+        {"DELETE /v1/slugs/sha256:" HEX "0", 400, "invalid", "is not the digest"},
+        {"DELETE /v1/slugs/shop", 400, "invalid", "'shop' is not the digest"},
+        {"POST /v1/slugs/%00/verify", 400, "invalid", "control"},
         {"GET /v1/logs?x", 400, "invalid", "app, dyno, n, follow, format, source"},
         {"GET /v1/logs?n=1&n=2", 400, "invalid", "twice"},
         {"GET /v1/logs?n", 400, "invalid", "no value"},
@@ -633,6 +664,8 @@ static void wrong_methods_name_the_right_ones(void **state)
         {"POST /v1/status", "Allow: GET, HEAD\r\n"},
         {"POST /v1/instance", "Allow: GET, HEAD\r\n"},
         {"GET /v1/instance/drain", "Allow: POST\r\n"},
+        {"PUT /v1/slugs", "Allow: GET, HEAD, POST\r\n"},
+        {"GET /v1/slugs/" HEX, "Allow: DELETE\r\n"},
         {"PUT /v1/apps/shop", "Allow: GET, HEAD, DELETE\r\n"},
         {"GET /v1/apps/shop/run", "Allow: POST\r\n"},
         {"OPTIONS /v1/apps/shop/formation", "Allow: PATCH\r\n"},

@@ -197,6 +197,45 @@ static void a_watcher_may_leave_from_within(void **state)
     place_drop(&p);
 }
 
+static void on_told(void *userdata, const json_t *event)
+{
+    struct watcher *w = userdata;
+
+    w->seen++;
+    assert_string_equal(json_str(event, "kind", ""), "progress");
+    assert_true(json_is_string(json_object_get(event, "t")));
+    assert_null(json_object_get(event, "id"));
+}
+
+/* What is only told is in no list, and takes no number. */
+static void what_is_told_is_not_kept(void **state)
+{
+    struct events *ev;
+    struct err e = ERR_INIT;
+    struct place p;
+    struct watcher a = {0};
+
+    (void)state;
+    place_make(&p);
+    assert_int_equal(events_open(p.dirfd, &ev, &e), 0);
+    events_tell(ev, json_pack("{s:s}", "kind", "progress")); /* to nobody */
+    events_tell(ev, NULL);
+    events_emit(ev, json_object());
+    assert_int_equal(events_watch(ev, on_told, &a, &a.watch, &e), 0);
+    events_tell(ev, json_pack("{s:s}", "kind", "progress"));
+    assert_int_equal(a.seen, 1);
+    events_unwatch(a.watch);
+    events_tell(ev, json_pack("{s:s}", "kind", "progress"));
+    assert_int_equal(a.seen, 1);
+    events_emit(ev, json_object());
+    json_t *list = events_list(ev, 0, SIZE_MAX);
+    assert_int_equal(json_array_size(list), 2);
+    assert_int_equal(json_int(json_array_get(list, 1), "id", 0), 2);
+    json_decref(list);
+    events_freep(&ev);
+    place_drop(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -205,6 +244,7 @@ int main(void)
         cmocka_unit_test(order_is_that_of_the_ids),
         cmocka_unit_test(memory_and_file_are_bounded),
         cmocka_unit_test(a_watcher_may_leave_from_within),
+        cmocka_unit_test(what_is_told_is_not_kept),
     };
 
     return cmocka_run_group_tests_name("events", tests, NULL, NULL);
