@@ -18,11 +18,16 @@
 #include <sys/pidfd.h>
 #include <sys/queue.h>
 
-#define SPARE_SOON      (20 * USEC_PER_MSEC) /* the fetch that took the last one comes first */
-#define SPARE_PAUSE     (1 * USEC_PER_SEC)   /* before another spare, when one has died */
-#define CGROUP_PAUSE    (10 * USEC_PER_MSEC)
-#define CGROUP_TRIES    200
-#define CPU_SHARES      1024 /* as much as a standard dyno's: a start waits for it */
+#define SPARE_SOON   (20 * USEC_PER_MSEC) /* the fetch that took the last one comes first */
+#define SPARE_PAUSE  (1 * USEC_PER_SEC)   /* before another spare, when one has died */
+#define CGROUP_PAUSE (10 * USEC_PER_MSEC)
+#define CGROUP_TRIES 200
+#define CPU_SHARES   1024 /* as much as a standard dyno's: a start waits for it */
+#ifndef __SANITIZE_ADDRESS__
+#define DATA_MAX CREW_DATA_MAX
+#else
+#define DATA_MAX 0 /* its shadow counts as well */
+#endif
 #define MEMBERS_MAX     FETCH_ROLES
 #define ID_MAX          40
 #define END_CGROUP_USEC (200 * USEC_PER_MSEC)
@@ -229,7 +234,7 @@ static int start_member(struct crew *crew, unsigned number, struct err *e)
                        .namespaces = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC |
                                      (download ? 0 : CLONE_NEWNET),
                        .cgroup = crew->cgroup,
-                       .data_max = CREW_DATA_MAX,
+                       .data_max = DATA_MAX,
                        .low = crew->kind == CREW_SEAL};
     int sock = -1, r = helper_spawn(&h, &sock, &m->pidfd, e);
 

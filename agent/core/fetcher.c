@@ -78,9 +78,10 @@ static void job_end(struct job *j, const struct fetch_result *result)
         w->fn(w->userdata, result);
         free(w);
     }
-    if (result->digest && j->pipeline && f->o.published)
+    bool fresh = result->digest && j->pipeline;
+    job_free(j); /* nobody waits for it any more */
+    if (fresh && f->o.published)
         f->o.published(f->o.userdata, result->digest);
-    job_free(j);
     start_soon(f, 0);
 }
 

@@ -80,7 +80,11 @@ static int apart(const struct helper *h, const struct cgroup_join *join)
 
 static void child(int sock, const struct helper *h, const struct cgroup_join *join)
 {
-    static char *const env[] = {"PATH=/usr/local/bin:/usr/bin:/bin", NULL};
+    static char *const env[] = {"PATH=/usr/local/bin:/usr/bin:/bin",
+#ifdef __SANITIZE_ADDRESS__
+                                "ASAN_OPTIONS=detect_leaks=0", /* that needs ptrace(2) */
+#endif
+                                NULL};
     sigset_t none;
 
     (void)sigemptyset(&none); /* cannot fail */
