@@ -63,7 +63,7 @@ static void make_empty(unsigned char block[EMPTY_BLOCK])
         put(dir + 12 * i + 8, 24 + i, 2); /* where the name begins */
         put(dir + 12 * i + 10, 2, 1);     /* a directory */
     }
-    memcpy(dir + 24, "...", 3); /* "." and ".." */
+    memset(dir + 24, '.', 3); /* "." and ".." */
 }
 
 /* A file below DIR that has no name any more. */
@@ -85,8 +85,7 @@ static int open_empty(const char *dir, int *ret, struct err *e)
     return 0;
 }
 
-/* --- mounting -----------------------------------------------------------------------------------
- */
+/* --- mounting ------------------------------------------------------------------------------ */
 
 /* A detached mount of what lies at SOURCE. */
 static int mount_source(const char *source, int *ret, struct err *e)

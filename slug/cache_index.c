@@ -66,7 +66,7 @@ int cache_index_put(struct cache *c, const struct digest *digest, const json_t *
 {
     struct cache_entry *entry = find(c, digest);
 
-    if (!entry && c->n == c->room) {
+    if (!entry && (!c->all || c->n == c->room)) {
         size_t room = c->room ? 2 * c->room : 16;
         struct cache_entry *all = reallocarray(c->all, room, sizeof(*all));
 

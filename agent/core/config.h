@@ -56,8 +56,8 @@ struct config {
     char api_group[64];        /* whose members may use it beside root; "": nobody */
     char cgroup_parent[256];   /* "auto" */
     char program_dir[256];     /* of the helper programs; "" until config_check(): beside dynod */
-    uid_t uid_first, uid_last; /* uid_range: [0] dynod-logs, [1] dynod-fetch and slug owner, [2]
-                                  dynod-link, [16..] dynos */
+    uid_t uid_first, uid_last; /* uid_range: [0] dynod-logs, [1] slug owner, [2] dynod-link, [3..15]
+                                  fetches, [16..] dynos */
     enum log_level log_level;
     uint64_t drain_deadline; /* of a drain that names none, where there is a controller */
     /* [store] */

@@ -63,8 +63,7 @@ struct crews {
     bool closing;
 };
 
-/* --- the end of one -----------------------------------------------------------------------------
- */
+/* --- the end of one ------------------------------------------------------------------------ */
 
 static bool any_left(const struct crew *crew)
 {
@@ -136,8 +135,7 @@ void crew_freep(struct crew **cp)
         clean(crew);
 }
 
-/* --- what it says -------------------------------------------------------------------------------
- */
+/* --- what it says -------------------------------------------------------------------------- */
 
 static unsigned number_of(const struct member *m)
 {
@@ -194,8 +192,7 @@ static void on_close(void *userdata, const struct err *why)
     peer_freep(&m->peer);
 }
 
-/* --- the beginning of one -----------------------------------------------------------------------
- */
+/* --- the beginning of one ------------------------------------------------------------------ */
 
 static const char *role_of(const struct crew *crew, unsigned number)
 {

@@ -45,7 +45,7 @@ struct crews_options {
 };
 int crews_open(const struct crews_options *o, struct crews **ret, struct err *e);
 /* Ends all of them, waits, and leaves nothing. For the agent's own end. */
-void crews_freep(struct crews **c);
+void crews_freep(struct crews **cp);
 /* How many crews there can be at once. */
 unsigned crews_max(const struct crews *c);
 
@@ -67,6 +67,6 @@ int crew_send(struct crew *crew, unsigned member, const json_t *json, const int 
               struct err *e);
 bool crew_has(const struct crew *crew, unsigned member);
 /* Kills what is left of it, and cleans up in the loop's time. */
-void crew_freep(struct crew **crew);
+void crew_freep(struct crew **cp);
 
 #endif

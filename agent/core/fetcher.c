@@ -285,8 +285,7 @@ bool fetcher_wants(const struct fetcher *f, const struct digest *digest)
     return false;
 }
 
-/* --- who wants it -------------------------------------------------------------------------------
- */
+/* --- who wants it -------------------------------------------------------------------------- */
 
 static struct job *job_find(struct fetcher *f, const char *url, const struct digest *digest)
 {

@@ -61,11 +61,11 @@ struct pipeline_ops {
 };
 
 /* -EAGAIN: as crews_take(). */
-int pipeline_start(const struct pipeline_env *env, const struct pipeline_request *request,
+int pipeline_start(const struct pipeline_env *env, const struct pipeline_request *rq,
                    const struct pipeline_ops *ops, void *userdata, struct pipeline **ret,
                    struct err *e);
 const struct pipeline_progress *pipeline_progress(const struct pipeline *p);
 /* Ends what still runs, and throws away what it made. */
-void pipeline_freep(struct pipeline **p);
+void pipeline_freep(struct pipeline **pp);
 
 #endif

@@ -292,8 +292,7 @@ void slugs_published(void *userdata, const struct digest *digest)
         log_warn("cache: %s", e.text);
 }
 
-/* --- for people ---------------------------------------------------------------------------------
- */
+/* --- for people ---------------------------------------------------------------------------- */
 
 static json_t *entry_json(const struct cache_entry *entry, bool in_use)
 {
@@ -350,8 +349,7 @@ int slugs_remove(struct slugs *s, const struct digest *digest, struct err *e)
     return slugs_drop(s, digest, e);
 }
 
-/* --- all of it ----------------------------------------------------------------------------------
- */
+/* --- all of it ----------------------------------------------------------------------------- */
 
 bool slugs_images(const struct slugs *s)
 {

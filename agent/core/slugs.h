@@ -35,8 +35,7 @@ int slugs_app(struct slugs *s, const struct digest *digest, int *ret_fd, struct 
 int slugs_room(void *userdata, struct err *e);
 void slugs_published(void *userdata, const struct digest *digest);
 
-/* --- for people --------------------------------------------------------------------------------
- */
+/* --- for people ---------------------------------------------------------------------------- */
 
 /* [{"digest": "sha256:HEX", "kind": "image"|"directory", "bytes", "used": real usec, "synced",
  * "in_use"}], last used first. NULL: no memory. */
