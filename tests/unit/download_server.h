@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -184,10 +185,12 @@ static inline void server_start(struct server *s, server_fn *fn, size_t object_l
     s->pid = fork();
     if (s->pid == 0) {
         (void)setpgid(0, 0);
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that failed has not stopped it */
         (void)signal(SIGPIPE, SIG_IGN);
         (void)signal(SIGCHLD, SIG_IGN);
         for (int c; (c = accept4(fd, NULL, NULL, SOCK_CLOEXEC)) >= 0; close(c))
             if (fork() == 0) {
+                (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
                 (void)alarm(60);
                 server_connection(c, fn, object_len, s->n);
                 _exit(0);
