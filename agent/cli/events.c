@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #define EVENTS_DEFAULT 100
 #define EVENTS_JSON    1000 /* for programs: all that the agent keeps in memory */
@@ -24,6 +25,8 @@ static int print_event(const struct cli *cli, const char *line, size_t len, stru
         int r = json_parse(line, len, CLIENT_LINE_MAX, &event, e);
         if (r < 0)
             return err_wrap(e, "an event");
+        if (!strcmp(json_str(event, "state", ""), "progress"))
+            return 0; /* `dyno slug fetch` shows it better */
         event_line(&out, event, cli->color);
     }
     (void)fwrite(str_text(&out), 1, out.len, stdout);

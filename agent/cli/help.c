@@ -76,10 +76,21 @@ static const struct command commands[] = {
      "One word is shell text; several are a program and its arguments. Exits with the\n"
      "command's status.\n\n" TTY_HELP,
      cmd_exec},
-    {"slug", "slug pack DIR -o FILE\n       dyno slug inspect [--json] FILE",
-     "make a slug of a directory, or look into one",
+    {"slug",
+     "slug pack DIR -o FILE\n       dyno slug inspect [--json] FILE\n"
+     "       dyno slug ls [--json]\n"
+     "       dyno slug fetch [--digest sha256:HEX] [--no-wait] [--json] URL...\n"
+     "       dyno slug rm DIGEST...\n       dyno slug verify [--json] [DIGEST...]",
+     "make a slug, look into one, manage those that are cached here",
+     "pack makes a slug of a directory, inspect looks into a file; neither needs an agent.\n"
+     "ls lists what the agent has cached. fetch puts a slug there before it is started; several\n"
+     "URLs are mirrors of it, tried in this order. rm throws slugs out that nothing uses. verify\n"
+     "reads their images (all: without a DIGEST) and drops those that are corrupt.\n"
+     "A DIGEST may be cut short while it names one slug only.\n\n"
      "  -o FILE              where to write it; - is stdout\n"
-     "  --json               what was found, as JSON\n",
+     "  --digest sha256:HEX  what its content must be\n"
+     "  --no-wait            return as soon as the agent fetches\n"
+     "  --json               as JSON\n",
      cmd_slug},
     {"doctor", "doctor [--json]", "what this machine offers, and what each lack costs",
      "Asks the agent, or looks itself when none runs; where there is a controller, also how the\n"

@@ -5,7 +5,6 @@
 #include "cli/text.h"
 
 #include <string.h>
-#include <time.h>
 
 #define WORDS_MAX 512 /* bytes of what a controller said */
 
@@ -14,25 +13,6 @@ static void add_safe(struct str *out, const char *text)
     char safe[WORDS_MAX];
 
     str_add(out, text_escape(safe, sizeof(safe), text, strlen(text)));
-}
-
-/* As clock_text() writes it. */
-static bool read_time(const char *text, uint64_t *ret_real)
-{
-    struct tm tm = {0};
-    const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
-
-    if (!rest)
-        return false;
-    if (*rest == '.')
-        rest += 1 + strspn(rest + 1, "0123456789");
-    if (strcmp(rest, "Z") != 0 && strcmp(rest, "+00:00") != 0)
-        return false;
-    time_t sec = timegm(&tm);
-    if (sec < 0)
-        return false;
-    *ret_real = (uint64_t)sec * USEC_PER_SEC;
-    return true;
 }
 
 void instance_left(const json_t *instance, uint64_t now_real, struct str *out)
@@ -47,7 +27,7 @@ void instance_left(const json_t *instance, uint64_t now_real, struct str *out)
         return;
     }
     str_addf(out, "%lld %s", (long long)n, n == 1 ? "dyno still runs" : "dynos still run");
-    if (!deadline || !read_time(deadline, &at))
+    if (!deadline || !text_time(deadline, &at))
         return;
     if (at > now_real)
         str_addf(out, ", deadline in %s", text_duration(at - now_real, left));

@@ -4,7 +4,10 @@
 #include "cli/call.h"
 #include "cli/text.h"
 
+#include <stdio.h>
 #include <string.h>
+
+#define DIGEST_SHOWN 19 /* characters: "sha256:" and as many digits as one types */
 
 /* The "app[web.1]:" of LINE, between its first two blanks. */
 static bool find_prefix(const char *line, size_t len, size_t *ret_start, size_t *ret_end)
@@ -53,6 +56,26 @@ static void add_safe(struct str *out, const char *text)
     str_add(out, text_escape(safe, sizeof(safe), text, strlen(text)));
 }
 
+/* "sha256:9f86d081884c done": of a fetch, or of a slug in the cache. */
+static void add_slug(struct str *out, const json_t *event)
+{
+    const char *digest = json_str(event, "digest", NULL);
+    const char *kind = json_str(event, "kind", "");
+    const char *state = json_str(event, !strcmp(kind, "slug") ? "outcome" : "state", NULL);
+
+    if (!state || (strcmp(kind, "fetch") != 0 && strcmp(kind, "slug") != 0))
+        return;
+    if (digest) {
+        char head[DIGEST_SHOWN + 1];
+
+        (void)snprintf(head, sizeof(head), "%s", digest);
+        str_add(out, " ");
+        add_safe(out, head);
+    }
+    str_add(out, " ");
+    add_safe(out, state);
+}
+
 /* What an event says beside its names, when it brings no sentence of its own. */
 static void add_details(struct str *out, const json_t *event)
 {
@@ -74,6 +97,7 @@ static void add_details(struct str *out, const json_t *event)
         str_add(out, " ");
         add_safe(out, call_release(event, release));
     }
+    add_slug(out, event);
 }
 
 void event_line(struct str *out, const json_t *event, bool color)

@@ -1,9 +1,10 @@
-/* slug.c - dyno slug pack, dyno slug inspect */
+/* slug.c - dyno slug pack, dyno slug inspect; the others are in slug_cached.c */
 #include "base/fdio.h"
 #include "base/frame.h"
 #include "base/scoped.h"
 #include "base/str.h"
 #include "cli/cli.h"
+#include "cli/slug_cached.h"
 #include "cli/slugfile.h"
 #include "slug/pack.h"
 
@@ -201,15 +202,23 @@ static int slug_inspect_command(struct cli *cli, int argc, char **argv)
 int cmd_slug(struct cli *cli, int argc, char **argv)
 {
     static const struct option longs[] = {CLI_OPTIONS};
+    static const struct {
+        const char *name;
+        int (*run)(struct cli *cli, int argc, char **argv);
+    } all[] = {
+        {"pack", slug_pack_command}, {"inspect", slug_inspect_command},
+        {"ls", slug_ls_command},     {"fetch", slug_fetch_command},
+        {"rm", slug_rm_command},     {"verify", slug_verify_command},
+    };
     int status;
 
-    if (argc > 1 && !strcmp(argv[1], "pack"))
-        return slug_pack_command(cli, argc - 1, argv + 1);
-    if (argc > 1 && !strcmp(argv[1], "inspect"))
-        return slug_inspect_command(cli, argc - 1, argv + 1);
+    for (size_t i = 0; argc > 1 && i < sizeof(all) / sizeof(all[0]); i++)
+        if (!strcmp(argv[1], all[i].name))
+            return all[i].run(cli, argc - 1, argv + 1);
     if (cli_option(cli, argc, argv, "+", longs, &status) == CLI_STOP)
         return status;
     if (argc > optind)
-        return cli_usage(cli, "'%s' is neither pack nor inspect", argv[optind]);
-    return cli_usage(cli, "what to do is missing: pack or inspect");
+        return cli_usage(cli, "'%s' is none of pack, inspect, ls, fetch, rm and verify",
+                         argv[optind]);
+    return cli_usage(cli, "what to do is missing: pack, inspect, ls, fetch, rm or verify");
 }

@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 char *text_duration(uint64_t usec, char out[TEXT_DURATION_MAX])
 {
@@ -166,4 +167,22 @@ char *text_exit(int status, char *out, size_t cap)
     else
         (void)snprintf(out, cap, "exited with code %d", status);
     return out;
+}
+
+bool text_time(const char *text, uint64_t *ret_real)
+{
+    struct tm tm = {0};
+    const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
+
+    if (!rest)
+        return false;
+    if (*rest == '.')
+        rest += 1 + strspn(rest + 1, "0123456789");
+    if (strcmp(rest, "Z") != 0 && strcmp(rest, "+00:00") != 0)
+        return false;
+    time_t sec = timegm(&tm);
+    if (sec < 0)
+        return false;
+    *ret_real = (uint64_t)sec * USEC_PER_SEC;
+    return true;
 }

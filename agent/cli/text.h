@@ -12,6 +12,9 @@
 #define TEXT_DURATION_MAX 32
 char *text_duration(uint64_t usec, char out[TEXT_DURATION_MAX]);
 
+/* A time as the agent writes it (base/clock.h, clock_text()), as real usec, to the second. */
+bool text_time(const char *text, uint64_t *ret_real);
+
 /* "21.0M", "2.5G", "512" (bytes), with at most one digit after the point; whole numbers from 100
  * on. OUT of TEXT_MEMORY_MAX. Returns OUT. */
 #define TEXT_MEMORY_MAX 16

@@ -17,6 +17,12 @@ _dyno_names() { # apps|dynos
         done | sort -u
 }
 
+# The agent's cached slugs, as short as they are listed.
+_dyno_slugs() {
+    timeout 2 dyno "${_dyno_socket[@]}" slug ls --json 2>/dev/null |
+        grep -oE '"digest": ?"sha256:[0-9a-f]{12}' | sed 's/.*://'
+}
+
 _dyno_reply() { # WORDS
     local IFS=$' \t\n'
     COMPREPLY=($(compgen -W "$1" -- "$cur"))
@@ -84,7 +90,13 @@ _dyno() {
     drain) options='--deadline --no-wait --json' ;;
     logs|events) options='-f --follow -n --lines --json' ;;
     exec) options='-t -T --' ;;
-    slug) [[ $sub == pack ]] && options='-o --output --json' || options='--json' ;;
+    slug)
+        case $sub in
+        pack) options='-o --output --json' ;;
+        fetch) options='--digest --no-wait --json' ;;
+        *) options='--json' ;;
+        esac
+        ;;
     esac
     if [[ $cur == -* ]]; then
         _dyno_reply "$options --socket --help"
@@ -98,8 +110,10 @@ _dyno() {
     exec) _dyno_reply "$(_dyno_names dynos)" ;;
     slug)
         case $sub in
-        '') _dyno_reply 'pack inspect' ;;
+        '') _dyno_reply 'pack inspect ls fetch rm verify' ;;
         pack) _dyno_files -d ;;
+        rm|verify) _dyno_reply "$(_dyno_slugs)" ;;
+        ls) ;;
         *) _dyno_files -f ;;
         esac
         ;;

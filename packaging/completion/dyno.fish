@@ -14,6 +14,11 @@ function __dyno_targets
     __dyno_pairs
 end
 
+function __dyno_slugs
+    timeout 2 dyno slug ls --json 2>/dev/null |
+        string match -ra '"digest": ?"sha256:[0-9a-f]{12}' | string replace -r '.*:' ''
+end
+
 # Whether one of the commands is there, and no "--" yet.
 function __dyno_in
     set -l words (commandline -opc)
@@ -42,7 +47,7 @@ complete -c dyno -n "not __dyno_in $commands" -a undrain -d 'Let dynos start her
 complete -c dyno -n "not __dyno_in $commands" -a logs -d 'Show what the dynos wrote'
 complete -c dyno -n "not __dyno_in $commands" -a events -d 'Show what happened, and whose doing it was'
 complete -c dyno -n "not __dyno_in $commands" -a exec -d 'Run a command inside a running dyno'
-complete -c dyno -n "not __dyno_in $commands" -a slug -d 'Make a slug of a directory, or look into one'
+complete -c dyno -n "not __dyno_in $commands" -a slug -d 'Make a slug, look into one, manage the cached ones'
 complete -c dyno -n "not __dyno_in $commands" -a doctor -d 'What this machine offers'
 complete -c dyno -n "not __dyno_in $commands" -a version -d 'Print the version'
 complete -c dyno -n "not __dyno_in $commands" -a help -d 'Explain a command'
@@ -57,8 +62,8 @@ complete -c dyno -n '__dyno_in run' -l app -x -a '(__dyno_apps)' -d 'Released ap
 complete -c dyno -n '__dyno_in run start' -l size -x -a 'standard-1x standard-2x performance-m performance-l' -d Size
 complete -c dyno -n '__dyno_in run exec' -s t -d 'Force a terminal'
 complete -c dyno -n '__dyno_in run exec' -s T -d 'No terminal'
-complete -c dyno -n '__dyno_in start' -l digest -x -d 'sha256:HEX'
-complete -c dyno -n '__dyno_in start drain' -l no-wait -d 'Do not wait'
+complete -c dyno -n '__dyno_in start fetch' -l digest -x -d 'sha256:HEX'
+complete -c dyno -n '__dyno_in start drain fetch' -l no-wait -d 'Do not wait'
 complete -c dyno -n '__dyno_in drain' -l deadline -x -d 'When the last one must be gone'
 complete -c dyno -n '__dyno_in stop' -l forget -d 'Forget the app'
 complete -c dyno -n '__dyno_in logs events' -s f -l follow -d Follow
@@ -69,6 +74,8 @@ complete -c dyno -n '__dyno_in start scale ps' -a '(__dyno_apps)'
 complete -c dyno -n '__dyno_in restart stop logs' -a '(__dyno_targets)'
 complete -c dyno -n '__dyno_in exec' -a '(__dyno_pairs)'
 complete -c dyno -n '__dyno_in local run pack' -a '(__fish_complete_directories)'
-complete -c dyno -n '__dyno_in slug; and not __dyno_in pack inspect' -a 'pack inspect'
+complete -c dyno -n '__dyno_in slug; and not __dyno_in pack inspect ls fetch rm verify' -a 'pack inspect ls fetch rm verify'
+complete -c dyno -n '__dyno_in rm verify' -a '(__dyno_slugs)'
+complete -c dyno -n '__dyno_in fetch' -F
 complete -c dyno -n '__dyno_in inspect' -F
 complete -c dyno -n '__dyno_in help' -a "$commands"

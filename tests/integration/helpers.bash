@@ -293,6 +293,10 @@ http {
     location /slow/ { alias $STORY/www/; limit_rate 400k; }
     location /busy/ { return 503; }
     location /secret/ { return 403; }
+    location /token/ {
+      if (\$http_authorization != "Bearer let-me-in") { return 401; }
+      alias $STORY/www/;
+    }
     # The right Content-Length, half of the bytes, then the connection dies.
     location = /cut.tgz { content_by_lua_block {
       local f = io.open("$STORY/www/hello.tgz", "rb"); local data = f:read("*a"); f:close()

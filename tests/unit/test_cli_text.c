@@ -223,6 +223,12 @@ static void events_become_sentences(void **state)
          "T exit shop/web.1 exited: it said \\x1b[2J (app's fault)"},
         {"{\"t\":\"T\",\"kind\":\"agent\",\"text\":\"started\",\"fault\":\"none\"}",
          "T agent: started"},
+        {"{\"t\":\"T\",\"kind\":\"fetch\",\"state\":\"failed\",\"digest\":\"sha256:"
+         "0123456789abcdef\",\"text\":\"HTTP status 404\",\"fault\":\"operator\"}",
+         "T fetch sha256:0123456789ab failed: HTTP status 404 (operator's fault)"},
+        {"{\"t\":\"T\",\"kind\":\"slug\",\"outcome\":\"removed\",\"digest\":\"sha256:01\"}",
+         "T slug sha256:01 removed"},
+        {"{\"t\":\"T\",\"kind\":\"link\",\"state\":\"registered\"}", "T link"},
         {"{}", "- -"},
     };
 
