@@ -59,10 +59,16 @@ static int apart(const struct helper *h, const struct cgroup_join *join)
 {
     unsigned own = h->namespaces & ~(unsigned)CLONE_NEWPID;
     struct rlimit data = {h->data_max, h->data_max};
+    int fd;
 
     for (size_t i = 0; i < join->n_tasks; i++)
         if (write(join->tasks[i], "0", 1) < 0)
             return -errno;
+    /* The agent may be spared when memory is short; who has a cgroup of its own is not. */
+    if (h->cgroup && (fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC)) >= 0) {
+        (void)write(fd, "0", 1); /* raising it is always allowed */
+        (void)close(fd);
+    }
     if (own && unshare((int)own) < 0)
         return -errno;
     /* A slave: what the machine unmounts is not kept busy here. */
