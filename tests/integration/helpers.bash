@@ -101,13 +101,16 @@ dyno_background() {
 agent_pid() { cat "$AGENT/pid"; }
 agent_answers() { dyno ps; }
 
+# The stories of root and of the user run at the same time: neither takes a port that the other chose.
+port_range() { [ "$(id -u)" = 0 ] && echo 20000-24999 || echo 25000-29999; }
+
 # agent_start [-o SECTION.KEY=VALUE]...: the options are kept for agent_again.
 agent_start() {
     mkdir -p "$AGENT/run" "$AGENT/state"
     : >"$AGENT/dynod.conf"
     chmod 0711 "$AGENT"
     printf '%s\n' -o "agent.runtime_dir=$AGENT/run" -o "agent.state_dir=$AGENT/state" \
-        -o "agent.cgroup_parent=$(cgroup_parent)" "$@" >"$AGENT/options"
+        -o "agent.cgroup_parent=$(cgroup_parent)" -o "dyno.port_range=$(port_range)" "$@" >"$AGENT/options"
     if [ -e "$STORY/ca/ca.pem" ]; then
         printf '%s\n' -o "store.ca_file=$STORY/ca/ca.pem" >>"$AGENT/options"
     fi
