@@ -204,6 +204,7 @@ static int open_slugs(struct agent *a, struct err *e)
                                       .owner = a->slug_owner,
                                       .images = slugs_images(a->slugs),
                                       .room = slugs_room,
+                                      .settling = slugs_settling,
                                       .published = slugs_published,
                                       .userdata = a->slugs};
     return fetcher_new(&o, &a->fetcher, e);

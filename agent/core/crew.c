@@ -349,6 +349,16 @@ void crews_prepare(struct crews *c)
         prepare_at(c, clock_boot() + SPARE_SOON);
 }
 
+bool crews_dying(const struct crews *c)
+{
+    const struct crew *crew;
+
+    LIST_FOREACH (crew, &c->all, link)
+        if (crew->going && crew->kind == CREW_FETCH && any_left(crew))
+            return true;
+    return false;
+}
+
 unsigned crews_max(const struct crews *c)
 {
     return c->o.rootless ? UINT32_MAX : c->uids.last - c->uids.first + 1;

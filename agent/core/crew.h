@@ -49,6 +49,10 @@ void crews_freep(struct crews **cp);
 /* How many crews there can be at once. */
 unsigned crews_max(const struct crews *c);
 
+/* A fetch's crew is on its way out: its processes are killed but not gone, and what they held open
+ * still takes room on the disk, whether it has a name or not. */
+bool crews_dying(const struct crews *c);
+
 /* Has a crew for the next fetch made, at the next turn of the loop. */
 void crews_prepare(struct crews *c);
 

@@ -18,6 +18,8 @@
 #define ROUNDS_MAX (2 * FETCH_MIRRORS_MAX) /* slug/fetch.h */
 #define LEAST      (1 * USEC_PER_SEC)      /* that a round gets, however long the others took */
 #define AGAIN      (20 * USEC_PER_MSEC)    /* until a crew's uid is free again */
+#define SETTLE     (5 * USEC_PER_MSEC)     /* until what is going may be gone */
+#define SETTLE_MAX (10 * USEC_PER_SEC)     /* is waited for that: then the disk is just full */
 #define BLANKS     " \t\r\n"
 
 struct fetch_waiter {
@@ -35,7 +37,8 @@ struct job {
     struct digest digest;
     bool has_digest;
     bool running;
-    uint64_t since; /* boot; 0: not begun */
+    uint64_t since;   /* boot; 0: not begun */
+    uint64_t settles; /* since then it has waited for room; 0: it does not */
     struct pipeline *pipeline;
     /* Of the round that runs, or is next. */
     json_t *mirrors, *failed;
@@ -52,7 +55,6 @@ struct fetcher {
 };
 
 static void start_soon(struct fetcher *f, uint64_t at);
-static int job_round(struct job *j, struct err *e);
 
 static void job_free(struct job *j)
 {
@@ -97,8 +99,6 @@ static void job_fail(struct job *j, const struct err *why, const json_t *detail)
 /* Another round with the mirrors that are left. False: there is none. */
 static bool go_on(struct job *j, const struct pipeline_result *result)
 {
-    struct err e = ERR_INIT;
-
     if (!result->next || ++j->rounds >= ROUNDS_MAX)
         return false;
     json_t *failed = json_object_get(result->next, "failed");
@@ -109,14 +109,10 @@ static bool go_on(struct job *j, const struct pipeline_result *result)
     j->anew = json_bool(result->next, "anew", false);
     log_warn("fetch: %s; the next mirror", result->why->text);
     pipeline_freep(&j->pipeline);
-    int r = job_round(j, &e);
-    if (r == -EAGAIN) { /* in line again, with what it has learnt */
-        j->running = false;
-        j->fetcher->running--;
-        start_soon(j->fetcher, clock_boot() + AGAIN);
-    } else if (r < 0) {
-        job_fail(j, &e, NULL);
-    }
+    /* In line again, with what it has learnt: its last round has not left the disk yet. */
+    j->running = false;
+    j->fetcher->running--;
+    start_soon(j->fetcher, 0);
     return true;
 }
 
@@ -188,6 +184,26 @@ static bool job_cached(struct job *j)
     return true;
 }
 
+/* Room for J. What the last round or another fetch left behind is on the disk until its processes
+ * are gone, and until the sweeper is through: -EAGAIN, for that is not a disk that is full. */
+static int job_room(struct job *j, struct err *e)
+{
+    const struct fetcher_options *o = &j->fetcher->o;
+    uint64_t now = clock_boot();
+    int r;
+
+    if (!j->settles)
+        j->settles = now;
+    bool patient = now < j->settles + SETTLE_MAX;
+    if (patient && crews_dying(o->crews))
+        return -EAGAIN;
+    r = o->room ? o->room(o->userdata, e) : 0;
+    if (r == -ENOSPC && patient && o->settling && o->settling(o->userdata))
+        return -EAGAIN;
+    j->settles = 0;
+    return r;
+}
+
 static void job_start(struct job *j)
 {
     struct fetcher *f = j->fetcher;
@@ -196,11 +212,15 @@ static void job_start(struct job *j)
 
     if (job_cached(j))
         return;
-    j->running = true;
-    f->running++;
     if (!j->since)
         j->since = clock_boot();
-    r = f->o.room ? f->o.room(f->o.userdata, &e) : 0;
+    r = job_room(j, &e);
+    if (r == -EAGAIN) {
+        start_soon(f, clock_boot() + SETTLE);
+        return;
+    }
+    j->running = true;
+    f->running++;
     if (r == 0)
         r = job_round(j, &e);
     if (r == -EAGAIN) {

@@ -34,6 +34,9 @@ struct fetcher_options {
     bool images; /* else slugs become directories */
     /* Before a fetch: makes room for it, or says why there is none. May be NULL. */
     int (*room)(void *userdata, struct err *e);
+    /* There was none (-ENOSPC), but something large is just being removed: the fetch waits, for a
+     * while. May be NULL. */
+    bool (*settling)(void *userdata);
     /* DIGEST has been published; those who waited have been told. May be NULL. */
     void (*published)(void *userdata, const struct digest *digest);
     void *userdata;

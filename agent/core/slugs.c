@@ -278,6 +278,13 @@ int slugs_room(void *userdata, struct err *e)
                    format_bytes(keeps, sizeof(keeps), limits.keep_free));
 }
 
+bool slugs_settling(void *userdata)
+{
+    const struct slugs *s = userdata;
+
+    return !sweeper_idle(s->agent->sweeper);
+}
+
 void slugs_published(void *userdata, const struct digest *digest)
 {
     struct slugs *s = userdata;

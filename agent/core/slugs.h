@@ -33,6 +33,7 @@ int slugs_app(struct slugs *s, const struct digest *digest, int *ret_fd, struct 
 
 /* What fetcher.h asks for; S is the userdata. */
 int slugs_room(void *userdata, struct err *e);
+bool slugs_settling(void *userdata);
 void slugs_published(void *userdata, const struct digest *digest);
 
 /* --- for people ---------------------------------------------------------------------------- */

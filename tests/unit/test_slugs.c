@@ -34,6 +34,9 @@ struct world {
     struct err why;
     char step[32];
     struct digest got;
+    /* what room() and settling() say */
+    unsigned short_of_room, asked;
+    bool settles;
 };
 
 static int discard(void *userdata, int dirfd, const char *name, struct err *e)
@@ -98,8 +101,44 @@ static void open_slugs(struct world *w)
                                       .owner = a->slug_owner,
                                       .images = slugs_images(a->slugs),
                                       .room = slugs_room,
+                                      .settling = slugs_settling,
                                       .published = slugs_published,
                                       .userdata = a->slugs};
+    must(fetcher_new(&f, &a->fetcher, &e), &e);
+}
+
+/* Another fetcher, which asks these two for room. */
+static int room(void *userdata, struct err *e)
+{
+    struct world *w = userdata;
+
+    assert_false(crews_dying(slugs_crews(w->a.slugs)));
+    w->asked++;
+    if (w->asked <= w->short_of_room)
+        return err_say(e, ENOSPC, "no space left for this test");
+    return 0;
+}
+
+static bool settling(void *userdata)
+{
+    return ((struct world *)userdata)->settles;
+}
+
+static void with_room(struct world *w)
+{
+    struct agent *a = &w->a;
+    struct err e = ERR_INIT;
+    const struct fetcher_options f = {.loop = a->loop,
+                                      .config = &a->config,
+                                      .cache = a->cache,
+                                      .crews = slugs_crews(a->slugs),
+                                      .owner = a->slug_owner,
+                                      .images = slugs_images(a->slugs),
+                                      .room = room,
+                                      .settling = settling,
+                                      .userdata = w};
+
+    fetcher_freep(&a->fetcher);
     must(fetcher_new(&f, &a->fetcher, &e), &e);
 }
 
@@ -440,6 +479,58 @@ static void what_nobody_uses_goes_when_there_is_no_room(void **state)
     assert_non_null(cache_find(w->a.cache, &wanted));
 }
 
+/* A full disk may only be one that something is just leaving. */
+static void room_is_waited_for_while_something_goes(void **state)
+{
+    struct world *w = *state;
+
+    with_room(w);
+    w->short_of_room = 3;
+    fetch(w, w->good, &w->digest); /* nothing goes: at once */
+    assert_int_equal(w->why.errnum, ENOSPC);
+    assert_int_equal(w->asked, 1);
+    w->asked = 0;
+    w->settles = true;
+    fetch_good(w);
+    assert_int_equal(w->asked, 4);
+}
+
+static void on_failed(void *userdata, const struct fetch_result *r)
+{
+    struct world *w = userdata;
+    struct fetch_waiter *waiter;
+    struct err e = ERR_INIT;
+
+    assert_non_null(r->why);
+    /* Whoever failed has been heard, and has not been seen to end. */
+    assert_true(crews_dying(slugs_crews(w->a.slugs)));
+    must(fetcher_get(w->a.fetcher, w->good, &w->digest, on_fetched, w, &waiter, &e), &e);
+}
+
+/* Its names are gone at once, what its processes hold is not: room() would see a full disk. */
+static void room_is_asked_for_when_the_last_fetch_is_gone(void **state)
+{
+    struct world *w = *state;
+    uint64_t until = clock_boot() + PATIENCE;
+    struct fetch_waiter *waiter;
+    char urls[600];
+    struct err e = ERR_INIT;
+
+    with_room(w);
+    must(fetcher_get(w->a.fetcher, w->bad, NULL, on_failed, w, &waiter, &e), &e);
+    while (!w->done)
+        if (!turn(w, until))
+            fail_msg("the fetch did not end");
+    must(-w->why.errnum, &w->why);
+    assert_int_equal(w->asked, 2);
+    /* Nor does another round of one fetch begin on top of what the last one left. */
+    assert_int_equal(cache_remove(w->a.cache, &w->digest, &(struct err)ERR_INIT), 0);
+    (void)snprintf(urls, sizeof(urls), "%s %s", w->bad, w->good);
+    fetch(w, urls, &w->digest);
+    must(-w->why.errnum, &w->why);
+    assert_int_equal(w->asked, 4);
+}
+
 static void progress_is_told(void **state)
 {
     struct world *w = *state;
@@ -475,6 +566,8 @@ int main(void)
         TEST(what_is_in_use_is_not_removed),
         TEST(who_runs_from_what_nobody_knows_keeps_directories),
         TEST(what_nobody_uses_goes_when_there_is_no_room),
+        TEST(room_is_waited_for_while_something_goes),
+        TEST(room_is_asked_for_when_the_last_fetch_is_gone),
         TEST(progress_is_told),
     };
 
