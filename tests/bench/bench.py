@@ -12,7 +12,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import ssl
 import statistics
@@ -22,75 +21,10 @@ import tempfile
 import time
 
 sys.path.insert(0, f"{os.path.dirname(os.path.abspath(__file__))}/../controller")
+from common import Agent, cpu_ms, parent, rollup, say, scheduled_ms, voluntary  # noqa: E402
 from controller import Controller  # noqa: E402
 from fleet import Fleet  # noqa: E402
 from http_server import Server  # noqa: E402
-
-
-def say(name, value, unit="ms", note=""):
-    print(f"{name:<58} {value:>9.3f} {unit:<4} {note}", flush=True)
-
-
-class Agent:
-    """One private dynod with directories of its own."""
-
-    def __init__(self, build, log, options=()):
-        self.dir = tempfile.mkdtemp(prefix="dynod-bench-")
-        self.run = tempfile.mkdtemp(prefix="dynod-bench-", dir="/dev/shm")  # tmpfs, as /run is
-        for path in (self.dir, self.run):
-            os.chmod(path, 0o755)
-        self.sock = self.run + "/api.sock"
-        self.argv = [build + "/bin/dynod", "-c", "/dev/null", "-o", f"agent.runtime_dir={self.run}",
-                     "-o", f"agent.state_dir={self.dir}/state", "-o", "agent.log_level=warning",
-                     "-o", "dyno.restart_reset=10ms"]
-        for option in options:
-            self.argv += ["-o", option]
-        self.log = log
-        self.launch()
-        deadline = time.time() + 10
-        while not os.path.exists(self.sock):
-            if time.time() > deadline or self.proc.poll() is not None:
-                sys.exit("bench: dynod did not start")
-            time.sleep(0.01)
-
-    def launch(self):
-        self.proc = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
-
-    def connect(self):
-        s = socket.socket(socket.AF_UNIX)
-        s.connect(self.sock)
-        return s
-
-    def request(self, method, path, body=None):
-        s = self.connect()
-        data = json.dumps(body).encode() if body is not None else b""
-        s.sendall(f"{method} {path} HTTP/1.1\r\nHost: d\r\nConnection: close\r\n"
-                  f"Content-Length: {len(data)}\r\n\r\n".encode() + data)
-        out = b""
-        while chunk := s.recv(65536):
-            out += chunk
-        head, _, text = out.partition(b"\r\n\r\n")
-        status = int(head.split()[1])
-        if status >= 300:
-            sys.exit(f"bench: {method} {path}: {status} {text.decode()}")
-        return json.loads(text) if text.strip() else None
-
-    def wait(self, what, count, state, timeout=60):
-        deadline = time.time() + timeout
-        while True:
-            dynos = self.request("GET", f"/v1/dynos?app={what}")
-            if sum(d["state"] == state for d in dynos) >= count and (count or not dynos):
-                return dynos
-            if time.time() > deadline:
-                sys.exit(f"bench: {what} did not get to {count} {state}: "
-                         f"{[(d['dyno'], d['state']) for d in dynos][:5]}")
-            time.sleep(0.02)
-
-    def stop(self):
-        self.proc.send_signal(signal.SIGTERM)
-        self.proc.wait(20)
-        shutil.rmtree(self.dir, ignore_errors=True)
-        shutil.rmtree(self.run, ignore_errors=True)
 
 
 def first_byte(fd):
@@ -188,11 +122,6 @@ def log_stamps(agent, app):
     return [(k.decode(), int(v)) for k, v in re.findall(rb": ([SE]) (\d+)", out)]
 
 
-def rollup(pid, key):
-    with open(f"/proc/{pid}/smaps_rollup") as f:
-        return sum(int(line.split()[1]) for line in f if re.match(key, line))
-
-
 def traces(agent):
     """Everything a dyno could leave behind, counted."""
     found = {"fds of dynod": len(os.listdir(f"/proc/{agent.proc.pid}/fd")),
@@ -207,14 +136,6 @@ def traces(agent):
     found["cgroups"] = groups
     found["processes"] = sum(1 for p in os.listdir("/proc") if p.isdigit() and parent(p) == agent.proc.pid)
     return found
-
-
-def parent(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as f:
-            return int(f.read().rpartition(")")[2].split()[1])
-    except OSError:
-        return 0
 
 
 def bench_many(agent, count):
@@ -253,13 +174,6 @@ def bench_many(agent, count):
         left = after[what] - before[what]
         say(f"left behind: {what}", left, "", "" if left == 0 else "LEAK")
     return after == before
-
-
-def cpu_ms(pid):
-    """User and system time of PID so far; a tick of the kernel's clock is 10 ms."""
-    with open(f"/proc/{pid}/stat") as f:
-        fields = f.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) * 1e3 / os.sysconf("SC_CLK_TCK")
 
 
 def adopted(agent, before):
@@ -332,15 +246,6 @@ class Platform:
         return began, result["answer"]["dyno"]
 
 
-def scheduled_ms(pids):
-    """CPU time so far, to the nanosecond."""
-    total = 0
-    for pid in pids:
-        with open(f"/proc/{pid}/schedstat") as f:
-            total += int(f.read().split()[0])
-    return total / 1e6
-
-
 def link_pid(agent):
     for pid in filter(str.isdigit, os.listdir("/proc")):
         if parent(pid) == agent.proc.pid and open(f"/proc/{pid}/comm").read() == "dynod-link\n":
@@ -383,11 +288,6 @@ def bench_link(build, log, starts=100, idle_sec=60):
     finally:
         agent.stop()
         shutil.rmtree(platform.dir, ignore_errors=True)
-
-
-def voluntary(pid):
-    with open(f"/proc/{pid}/status") as f:
-        return int(re.search(r"voluntary_ctxt_switches:\s+(\d+)", f.read()).group(1))
 
 
 def prepare(agent, build):
