@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <strings.h>
 
 static const char *field(struct conn *c, const char *name)
 {
@@ -25,14 +24,13 @@ static void keep_validators(struct conn *c)
 {
     struct download *d = c->d;
     const char *etag = field(c, "etag"), *date = field(c, "last-modified");
-    const char *ranges = field(c, "accept-ranges");
     curl_off_t length = -1;
 
     if (etag)
         (void)head_etag(etag, d->etag);
     if (date)
         (void)head_date(date, d->date);
-    d->ranges = ranges && !strcasecmp(ranges, "bytes");
+    d->no_ranges = head_no_ranges(field(c, "accept-ranges"));
     if (curl_easy_getinfo(c->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length) == CURLE_OK)
         d->total = length;
 }
@@ -54,7 +52,7 @@ static void decide_parts(struct conn *c)
     bool safe = d->etag[0] || d->date[0] || d->o.has_digest;
 
     c->stop = c->r.end = d->total >= 0 ? (uint64_t)d->total : UINT64_MAX;
-    if (d->total < 0 || (uint64_t)d->total <= DOWNLOAD_LARGE || !d->ranges || !safe ||
+    if (d->total < 0 || (uint64_t)d->total <= DOWNLOAD_LARGE || d->no_ranges || !safe ||
         d->n_conns < 2)
         return;
     tune_init(&d->tune, d->n_conns);

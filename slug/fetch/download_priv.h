@@ -63,9 +63,8 @@ struct download {
     bool known;
     int64_t total; /* -1: not known */
     char etag[HEAD_TAG_MAX], date[HEAD_TAG_MAX];
-    bool ranges;    /* the server says that it takes them */
-    bool confirmed; /* it has answered one */
-    bool no_ranges; /* it has not */
+    bool confirmed; /* the server has answered a range */
+    bool no_ranges; /* it says that it takes none, or has answered one with all */
 
     uint64_t bytes; /* that came and were wanted */
     uint64_t last_byte;

@@ -5,6 +5,7 @@
 #include <strings.h>
 
 #define GZIP_MAGIC 0x1f
+#define BARE       "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-"
 
 /* Digits at *AT, which moves past them; at most what an offset of a file can be. */
 static bool number(const char **at, uint64_t *ret)
@@ -73,11 +74,25 @@ static bool copy_plain(const char *text, char out[HEAD_TAG_MAX])
     return true;
 }
 
+/* A tag without its quotes, as Swift and others send it: what a digest or a number of parts is
+ * written with. */
+static bool bare_etag(const char *text, size_t len, char out[HEAD_TAG_MAX])
+{
+    if (len == 0 || len > HEAD_TAG_MAX - sizeof("\"\"") || strspn(text, BARE) != len)
+        return false;
+    out[0] = '"';
+    memcpy(out + 1, text, len);
+    memcpy(out + 1 + len, "\"", sizeof("\""));
+    return true;
+}
+
 bool head_etag(const char *text, char out[HEAD_TAG_MAX])
 {
     size_t len = strlen(text);
 
     out[0] = '\0';
+    if (bare_etag(text, len, out))
+        return true;
     return len >= 2 && text[0] == '"' && text[len - 1] == '"' && !memchr(text + 1, '"', len - 2) &&
            copy_plain(text, out);
 }
@@ -86,6 +101,11 @@ bool head_date(const char *text, char out[HEAD_TAG_MAX])
 {
     out[0] = '\0';
     return curl_getdate(text, NULL) >= 0 && copy_plain(text, out);
+}
+
+bool head_no_ranges(const char *accept_ranges)
+{
+    return accept_ranges && !strcasecmp(accept_ranges, "none");
 }
 
 bool head_is_page(const char *content_type, const char *body, size_t len)

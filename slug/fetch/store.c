@@ -10,11 +10,7 @@
 typedef const struct store_ops *backend_fn(void);
 
 static backend_fn *const backends[] = {
-    store_file,
-    store_http,
-    store_https,
-    store_s3,
-    store_swift,
+    store_file, store_http, store_https, store_s3, store_swift,
 };
 #define N_BACKENDS (sizeof(backends) / sizeof(backends[0]))
 

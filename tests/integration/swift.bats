@@ -159,6 +159,13 @@ temporary() {
     gives large s3://slugs/static "$(s3_settings)"
 }
 
+# Nothing in its answers says that it takes ranges, and its tags have no quotes.
+@test "s3://: parts come over several connections, with the object's tag" {
+    : >"$SWIFT/requests"
+    gives large s3://slugs/large "$(s3_settings endpoint="http://127.0.0.1:$(swift_port slow)")"
+    (($(grep -c 'GET /slugs/large 206 bytes=' "$SWIFT/requests") > 1)) || fail "$(cat "$SWIFT/requests")"
+}
+
 @test "names with blanks, pluses, percent signs, quotes and what is no ASCII, by both interfaces" {
     local name path by_swift by_s3
     by_swift=$(swift_settings)

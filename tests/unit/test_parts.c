@@ -181,7 +181,22 @@ static void only_strong_tags_are_kept(void **state)
     assert_false(head_etag("\"a\r\nX: y\"", out));
     assert_false(head_etag("\"a\"b\"", out));
     assert_false(head_etag("\"", out));
-    assert_false(head_etag("plain", out));
+    assert_false(head_etag("pl ain", out));
+    assert_false(head_etag("", out));
+    assert_false(head_etag("W/6b02", out));
+    assert_true(head_etag("6b02-8C", out)); /* Swift's are bare */
+    assert_string_equal(out, "\"6b02-8C\"");
+    memset(lengthy, 'x', sizeof(lengthy));
+    lengthy[HEAD_TAG_MAX - 3] = '\0';
+    assert_true(head_etag(lengthy, out));
+    assert_int_equal(strlen(out), HEAD_TAG_MAX - 1);
+    lengthy[HEAD_TAG_MAX - 3] = 'x';
+    lengthy[HEAD_TAG_MAX - 2] = '\0';
+    assert_false(head_etag(lengthy, out));
+    assert_string_equal(out, "");
+    assert_true(head_no_ranges("none"));
+    assert_false(head_no_ranges("bytes"));
+    assert_false(head_no_ranges(NULL));
     memset(lengthy, 'x', sizeof(lengthy));
     lengthy[0] = lengthy[sizeof(lengthy) - 2] = '"';
     lengthy[sizeof(lengthy) - 1] = '\0';
