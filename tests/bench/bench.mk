@@ -4,3 +4,9 @@ include tests/bench/isolate.mk
 .PHONY: bench
 bench: all $(BUILD)/bench/hello-byte $(BUILD)/bench/floor
 	@python3 tests/bench/bench.py $(BUILD)
+
+# What a start costs, beside what others do it in (packaging/deps/bench.txt): the targets, one by one.
+.PHONY: bench-start
+bench-start: all $(BUILD)/bench/hello-byte $(BUILD)/bench/floor
+	@packaging/deps/install bench
+	@python3 tests/bench/start.py $(BUILD) $(BENCH_START)

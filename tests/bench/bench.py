@@ -3,7 +3,7 @@
 
 usage: bench.py BUILD_DIR [--starts N] [--dynos N]      (as root: the floor needs it)
 
-Both sides launch the same static program, whose first instruction writes one byte. Every figure is a
+Both sides launch the same static program, which tells when its first instruction was. Every figure is a
 median of one run of this script, interleaved round by round, so that a machine's drift meets both.
 """
 import argparse
@@ -27,14 +27,16 @@ from fleet import Fleet  # noqa: E402
 from http_server import Server  # noqa: E402
 
 
-def first_byte(fd):
-    if not os.read(fd, 1):
-        sys.exit("bench: the program wrote nothing")
-    return time.monotonic_ns()
+def first_instruction(fd):
+    """When, as `hello-byte now` says it itself."""
+    told = re.match(rb"S (\d+)\n", os.read(fd, 64))
+    if not told:
+        sys.exit("bench: the program wrote no stamp")
+    return int(told.group(1))
 
 
 def oneoff_ms(agent, argv):
-    """Request sent -> first byte of the program read, on a connection that is open already."""
+    """Request sent -> first instruction of the program, on a connection that is open already."""
     s = agent.connect()
     body = json.dumps({"argv": argv, "attach": True}).encode()
     request = (f"POST /v1/apps/bench/run HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\n"
@@ -49,7 +51,7 @@ def oneoff_ms(agent, argv):
         for level, kind, payload in anc:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 fds.frombytes(payload[:len(payload) - len(payload) % 4])
-    ended = first_byte(fds[1])
+    ended = first_instruction(fds[1])
     for fd in fds:
         os.close(fd)
     told = b""
@@ -61,10 +63,14 @@ def oneoff_ms(agent, argv):
     return (ended - began) / 1e6
 
 
-def floor_ms(build, n, pause_ms=0):
-    out = subprocess.run([build + "/bench/floor", build + "/bench/hello-byte", str(n), str(pause_ms)],
-                         capture_output=True, text=True, check=True).stdout
-    return float(re.search(r"p50=([0-9.]+)", out).group(1))
+def floor_ms(build, n, pause_ms=0, more=(), prefix=()):
+    """Median of N. MORE: ("net",), or ("exec", COMMAND...) for that command in the floor's place."""
+    floor, hello = build + "/bench/floor", build + "/bench/hello-byte"
+    argv = [floor, str(n), *more] if more and more[0] == "exec" else [floor, hello, str(n), str(pause_ms), *more]
+    out = subprocess.run([*prefix, *argv], capture_output=True, text=True)
+    if out.returncode != 0:
+        sys.exit(f"bench: {argv}: {out.stderr or out.stdout}")
+    return float(re.search(r"p50=([0-9.]+)", out.stdout).group(1))
 
 
 def release(agent, app, types, formation):
@@ -78,9 +84,9 @@ def bench_start(agent, build, starts):
     ours, floors, shell = [], [], []
     for _ in range(10):
         floors.append(floor_ms(build, max(20, starts // 10)))
-        ours += [oneoff_ms(agent, ["/app/hello-byte"]) for _ in range(starts // 10)]
+        ours += [oneoff_ms(agent, ["/app/hello-byte", "now"]) for _ in range(starts // 10)]
     for _ in range(max(20, starts // 5)):
-        shell.append(oneoff_ms(agent, ["bash", "--login", "-c", "/app/hello-byte"]))
+        shell.append(oneoff_ms(agent, ["bash", "--login", "-c", "/app/hello-byte now"]))
     floor, start = statistics.median(floors), statistics.median(ours)
     say("floor: clone3, namespaces, overlay, pivot_root, execve", floor)
     say("request -> first instruction, cached slug, one-off", start, note=f"{start / floor:.2f} x floor (target 3)")
@@ -122,6 +128,15 @@ def log_stamps(agent, app):
     return [(k.decode(), int(v)) for k, v in re.findall(rb": ([SE]) (\d+)", out)]
 
 
+def cgroups(agent):
+    """Those of its dynos."""
+    found = []
+    for root, dirs, _ in os.walk("/sys/fs/cgroup"):
+        if os.path.basename(root) == agent.level:
+            found += [os.path.join(root, d) for d in dirs]
+    return found
+
+
 def traces(agent):
     """Everything a dyno could leave behind, counted."""
     found = {"fds of dynod": len(os.listdir(f"/proc/{agent.proc.pid}/fd")),
@@ -130,10 +145,7 @@ def traces(agent):
              "trash": len(os.listdir(agent.dir + "/state/trash"))}
     with open(f"/proc/{agent.proc.pid}/mounts") as f:
         found["mounts of dynod"] = len(f.readlines())
-    groups = 0
-    for root, dirs, _ in os.walk("/sys/fs/cgroup"):
-        groups += sum(1 for d in dirs if d.startswith("many."))
-    found["cgroups"] = groups
+    found["cgroups"] = len(cgroups(agent))
     found["processes"] = sum(1 for p in os.listdir("/proc") if p.isdigit() and parent(p) == agent.proc.pid)
     return found
 
@@ -323,12 +335,7 @@ def main():
             clean = bench_many(agent, 100) & bench_many(agent, args.dynos)
             bench_link(build, log)
         finally:
-            for app in ("bench", "crash", "adopt", "many"):
-                try:
-                    agent.request("DELETE", f"/v1/apps/{app}")
-                except SystemExit:
-                    pass
-            time.sleep(0.5)
+            agent.empty("bench", "crash", "adopt", "many")
             agent.stop()
     sys.exit(0 if clean else 1)
 

@@ -24,9 +24,10 @@ class Agent:
         for path in (self.dir, self.run):
             os.chmod(path, 0o755)
         self.sock = self.run + "/api.sock"
+        self.level = os.path.basename(self.run)  # of the cgroup trees
         self.argv = [build + "/bin/dynod", "-c", "/dev/null", "-o", f"agent.runtime_dir={self.run}",
                      "-o", f"agent.state_dir={self.dir}/state", "-o", "agent.log_level=warning",
-                     "-o", "dyno.restart_reset=10ms"]
+                     "-o", "dyno.restart_reset=10ms", "-o", f"agent.cgroup_parent=/{self.level}"]
         for option in options:
             self.argv += ["-o", option]
         self.log = log
@@ -69,6 +70,15 @@ class Agent:
                 sys.exit(f"bench: {what} did not get to {count} {state}: "
                          f"{[(d['dyno'], d['state']) for d in dynos][:5]}")
             time.sleep(0.02)
+
+    def empty(self, *apps):
+        """Ends all dynos of APPS."""
+        for app in apps:
+            try:
+                self.request("DELETE", f"/v1/apps/{app}")
+            except SystemExit:
+                pass
+        time.sleep(0.5)
 
     def stop(self):
         self.proc.send_signal(signal.SIGTERM)

@@ -1,14 +1,19 @@
 /* floor.c - what the kernel alone takes: clone3 with the namespaces of a dyno (user, mount, pid,
- * ipc, uts, cgroup), overlay, pivot_root, execve of a static program, until its one byte. No
- * cgroup, no seccomp, no /proc, no PID 1 of its own: the floor under every start.
+ * ipc, uts, cgroup), overlay, pivot_root, execve of a static program, until its first
+ * instruction, of which it tells by the clock (hello-byte.c). No cgroup, no seccomp, no /proc, no
+ * PID 1 of its own: the floor under every start.
  *
- * floor HELLO-BYTE [N [PAUSE]]: prints milliseconds; PAUSE between the starts, in milliseconds too:
- * a processor that has gone to sleep takes its time to wake. As root. */
+ * floor HELLO-BYTE [N [PAUSE [net]]]: prints milliseconds; PAUSE between the starts, in
+ * milliseconds too: a processor that has gone to sleep takes its time to wake. "net": a network
+ * namespace too. As root.
+ * floor N exec COMMAND...: fork and execve of that command, until what it starts tells the same:
+ * for what other programs take. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,9 +52,20 @@ static void put(pid_t pid, const char *file, const char *text)
     close(fd);
 }
 
+/* What the program said of its first instruction, in milliseconds of our clock. */
+static double stamp(int from)
+{
+    char text[64];
+    ssize_t n = read(from, text, sizeof(text) - 1);
+
+    check(n < 3 || text[0] != 'S' ? -1 : 0, "no stamp");
+    text[n] = '\0';
+    return strtod(text + 2, NULL) / 1e6;
+}
+
 static void child(int go, int out)
 {
-    char *argv[] = {(char *)"hello", NULL}, *envp[] = {NULL};
+    char *argv[] = {(char *)"hello", (char *)"now", NULL}, *envp[] = {NULL};
     char c;
 
     check((int)read(go, &c, 1), "wait for the id map");
@@ -64,13 +80,12 @@ static void child(int go, int out)
     check(-1, "execve");
 }
 
-static double once(void)
+static double once(uint64_t more)
 {
     struct clone_args args = {.flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC |
-                                       CLONE_NEWUTS | CLONE_NEWCGROUP,
+                                       CLONE_NEWUTS | CLONE_NEWCGROUP | more,
                               .exit_signal = SIGCHLD};
     int go[2], out[2];
-    char c;
 
     check(mkdir("u", 0755) | mkdir("w", 0755), "mkdir");
     check(pipe2(go, O_CLOEXEC) | pipe2(out, O_CLOEXEC), "pipe");
@@ -84,9 +99,7 @@ static double once(void)
     put(pid, "gid_map", "0 0 1");
     check((int)write(go[1], "x", 1), "go");
     close(out[1]);
-    if (read(out[0], &c, 1) != 1)
-        check(-1, "no byte");
-    double took = now_ms() - start;
+    double took = stamp(out[0]) - start;
     waitpid(pid, NULL, 0);
     close(go[0]);
     close(go[1]);
@@ -102,26 +115,76 @@ static int by_value(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-int main(int argc, char **argv)
+static void report(double *all, int n)
 {
-    int n = argc > 2 ? atoi(argv[2]) : 200;
-    useconds_t pause_usec = argc > 3 ? (useconds_t)atoi(argv[3]) * 1000 : 0;
+    qsort(all, (size_t)n, sizeof(*all), by_value);
+    printf("floor: n=%d p50=%.3f ms p90=%.3f ms min=%.3f ms\n", n, all[n / 2], all[n * 9 / 10],
+           all[0]);
+}
+
+static double once_exec(char **argv)
+{
+    int out[2], status;
+    char c;
+
+    check(pipe2(out, O_CLOEXEC), "pipe");
+    double start = now_ms();
+    pid_t pid = fork();
+    check(pid, "fork");
+    if (pid == 0) {
+        check(dup2(out[1], 1), "dup2");
+        execvp(argv[0], argv);
+        check(-1, argv[0]);
+    }
+    close(out[1]);
+    double took = stamp(out[0]) - start;
+    while (read(out[0], &c, 1) > 0)
+        ;
+    waitpid(pid, &status, 0);
+    close(out[0]);
+    if (status != 0) {
+        fprintf(stderr, "floor: %s failed\n", argv[0]);
+        _exit(1);
+    }
+    return took;
+}
+
+static int run_floor(const char *hello, int n, useconds_t pause_usec, uint64_t more)
+{
     char dir[] = "/tmp/floor-XXXXXX", command[512];
     double *all = calloc((size_t)n, sizeof(*all));
 
-    if (argc < 2 || n < 1 || !all || !mkdtemp(dir))
+    if (!all || !mkdtemp(dir))
         return 2;
     snprintf(command, sizeof(command), "chmod 755 %s && mkdir %s/l %s/m && cp '%s' %s/l/hello", dir,
-             dir, dir, argv[1], dir);
+             dir, dir, hello, dir);
     if (system(command) != 0 || chdir(dir) < 0)
         return 2;
     for (int i = 0; i < n; i++) {
         usleep(pause_usec);
-        all[i] = once();
+        all[i] = once(more);
     }
-    qsort(all, (size_t)n, sizeof(*all), by_value);
-    printf("floor: n=%d p50=%.3f ms p90=%.3f ms min=%.3f ms\n", n, all[n / 2], all[n * 9 / 10],
-           all[0]);
+    report(all, n);
     snprintf(command, sizeof(command), "rm -rf %s", dir);
     return system(command) != 0;
+}
+
+int main(int argc, char **argv)
+{
+    bool is_exec = argc > 3 && !strcmp(argv[2], "exec");
+    int n = is_exec ? atoi(argv[1]) : argc > 2 ? atoi(argv[2]) : 200;
+
+    if (argc < 2 || n < 1)
+        return 2;
+    if (is_exec) {
+        double *all = calloc((size_t)n, sizeof(*all));
+
+        for (int i = 0; all && i < n; i++)
+            all[i] = once_exec(argv + 3);
+        if (all)
+            report(all, n);
+        return all ? 0 : 2;
+    }
+    return run_floor(argv[1], n, argc > 3 ? (useconds_t)atoi(argv[3]) * 1000 : 0,
+                     argc > 4 && !strcmp(argv[4], "net") ? CLONE_NEWNET : 0);
 }

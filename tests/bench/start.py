@@ -1,0 +1,288 @@
+#!/usr/bin/env python3
+"""start.py - what starting a dyno costs, beside the kernel's own price and beside what others do it in.
+
+usage: start.py BUILD_DIR [--rounds N] [--dynos N]      (as root)
+
+Everything launches the same static program, which tells the time of its first instruction itself
+(hello-byte.c); all sides take turns within one run, so that the machine's drift and its other work meet
+all of them. Only the ratios travel. Prints each target of docs/performance.md and whether it was met;
+fails only when something is left behind.
+"""
+import argparse
+import glob
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+from bench import cgroups, floor_ms, oneoff_ms, prepare, release, traces
+from common import Agent, rollup, scheduled_ms
+
+APP_TYPES = 100  # dynos of one process type, at most
+BY_HAND = ["/app/hello-byte", "now"]
+PEER_MEMORY = 1 << 30  # the limits that crun gets too: those of standard-1x
+PEER_PIDS = 256
+
+
+def key_known(build, key):
+    section, name = key.split(".")
+    text = subprocess.run([build + "/bin/dynod", "--dump-config"], capture_output=True, text=True).stdout
+    return name in [line.split(" =")[0] for line in text.partition(f"[{section}]")[2].partition("\n[")[0].splitlines()]
+
+
+def verdict(value, target):
+    return "met" if value <= target else "MISSED"
+
+
+def row(what, value, unit="ms", note=""):
+    print(f"{what:<62} {value:>9.3f} {unit:<4} {note}", flush=True)
+
+
+def compared(what, value, name, base, factor):
+    print(f"  {what}: target {factor:g} x {name} = {base * factor:.3f} ms, measured {value:.3f} ms, "
+          f"ratio {value / base:.2f}: {verdict(value, base * factor)}", flush=True)
+
+
+class Peers:
+    """crun and bwrap, on a root filesystem that has what the program needs."""
+
+    def __init__(self, build):
+        self.dir = tempfile.mkdtemp(prefix="dynod-bench-")
+        self.root = self.dir + "/rootfs"
+        for name in ("app", "proc", "dev", "sys", "tmp"):
+            os.makedirs(f"{self.root}/{name}")
+        shutil.copy(build + "/bench/hello-byte", self.root + "/app")
+        self.apart = []
+        if os.path.ismount("/sys/fs/cgroup/unified"):
+            # crun 1.8 refuses a hybrid layout: it does not see the second half in a mount namespace
+            self.apart = ["unshare", "-m", "sh", "-c", 'umount /sys/fs/cgroup/unified && exec "$@"', "-"]
+        if shutil.which("crun"):
+            self.config()
+
+    def config(self):
+        subprocess.run(["crun", "spec"], cwd=self.dir, check=True)
+        with open(self.dir + "/config.json") as f:
+            config = json.load(f)
+        config["process"].update(terminal=False, args=BY_HAND)
+        config["process"].pop("rlimits", None)
+        config["root"] = {"path": self.root, "readonly": True}
+        config["linux"]["resources"].update(memory={"limit": PEER_MEMORY}, pids={"limit": PEER_PIDS})
+        with open(self.dir + "/config.json", "w") as f:
+            json.dump(config, f)
+
+    def crun(self, build, n):
+        return floor_ms(build, n, 0, ("exec", "crun", "run", "-b", self.dir, f"bench-{os.getpid()}"), self.apart)
+
+    def bwrap(self, build, n):
+        return floor_ms(build, n, 0, ("exec", "bwrap", "--unshare-all", "--ro-bind", self.root, "/", "--proc", "/proc",
+                                      "--dev", "/dev", "--tmpfs", "/tmp", *BY_HAND))
+
+    def done(self):
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def settle(agent, want=None, timeout=30):
+    """Until its spares are as many as WANT (None: all)."""
+    deadline = time.monotonic() + timeout
+    while True:
+        spares = agent.request("GET", "/v1/status").get("spares") or {"ready": 0, "wanted": 0}
+        if spares["ready"] >= (spares["wanted"] if want is None else want):
+            return
+        if time.monotonic() > deadline:
+            sys.exit(f"bench: the spare sandboxes were not made: {spares}")
+        time.sleep(0.001)
+
+
+def starts(agent, n, argv=BY_HAND):
+    took = []
+    for _ in range(n):
+        settle(agent)
+        took.append(oneoff_ms(agent, argv))
+    return took
+
+
+def sides(build, agents, peers):
+    """Every side: its name, and what takes N of its starts and gives milliseconds."""
+    hello = build + "/bench/hello-byte"
+    found = {"fork + execve": lambda n: [floor_ms(build, 5 * n, 0, ("exec", hello, "now"))],
+             "floor": lambda n: [floor_ms(build, n)],
+             "floor, CLONE_NEWNET": lambda n: [floor_ms(build, n, 0, ("net",))]}
+    if shutil.which("bwrap"):
+        found["bwrap --unshare-all"] = lambda n: [peers.bwrap(build, n)]
+    if shutil.which("crun"):
+        found["crun run"] = lambda n: [peers.crun(build, n)]
+    for name, agent in agents.items():
+        found[name] = lambda n, a=agent: starts(a, n)
+        found[name + ", bash --login -c"] = lambda n, a=agent: starts(
+            a, max(2, n // 5), ["bash", "--login", "-c", " ".join(BY_HAND)])
+    return found
+
+
+def bench_starts(build, agents, rounds, per_round):
+    peers = Peers(build)
+    took = {}
+    try:
+        every = sides(build, agents, peers)
+        for _ in range(rounds):
+            for name, run in every.items():
+                took.setdefault(name, []).extend(run(per_round))
+    finally:
+        peers.done()
+    for name, values in took.items():
+        row(name, statistics.median(values), note=f"{statistics.median(values) / statistics.median(took['floor']):.2f} x floor")
+    return {name: statistics.median(values) for name, values in took.items()}
+
+
+def judge(found):
+    """The targets of the issue."""
+    for name, base, factor in (("ours", "floor", 1.5), ("ours", "crun run", 0.2), ("ours", "bwrap --unshare-all", 1),
+                               ("ours, private network", "floor, CLONE_NEWNET", 2),
+                               ("ours, spare", "fork + execve", 1.5),
+                               ("ours, spare, private network", "fork + execve", 1.5)):
+        if name in found and base in found:
+            compared(name, found[name], base, found[base], factor)
+
+
+def bench_pool(agent, rounds):
+    """A pool that is hit, one that is empty, and what filling it costs, apart."""
+    hit, start_cpu, refill_cpu = [], [], []
+    for _ in range(rounds):
+        settle(agent)
+        idle, before = scheduled_ms([agent.proc.pid]), status_spares(agent)
+        hit.append(oneoff_ms(agent, BY_HAND))
+        taken = status_spares(agent)
+        busy = scheduled_ms([agent.proc.pid])
+        settle(agent)
+        if taken["taken"] != before["taken"] + 1:
+            sys.exit(f"bench: the start took no spare: {before}, {taken}")
+        start_cpu.append(busy - idle)
+        refill_cpu.append(status_spares(agent)["made_us"] / 1e3)
+    row("pool hit", statistics.median(hit))
+    row("  dynod's CPU from request to gone, with the refills in it", statistics.median(start_cpu))
+    row("  making one spare, dynod stands still for", statistics.median(refill_cpu))
+
+
+def status_spares(agent):
+    return agent.request("GET", "/v1/status")["spares"]
+
+
+def bench_many(agent, count, what):
+    """COUNT dynos, up and all gone again: starts a second, memory, and what is left."""
+    names = [f"t{i}" for i in range((count + APP_TYPES - 1) // APP_TYPES)]
+    types = [{"name": n, "command": "/app/hello-byte stay", "direct": True} for n in names]
+    release(agent, "many", types, {n: 0 for n in names} | {names[0]: 1})
+    agent.wait("many", 1, "up")
+    agent.request("POST", "/v1/apps/many/stop")
+    agent.wait("many", 0, "up")
+    time.sleep(1)
+    settle(agent)
+    before, kernel = traces(agent), kernel_kb(agent)
+    began = time.monotonic()
+    agent.request("PATCH", "/v1/apps/many/formation",
+                  {n: min(APP_TYPES, count - i * APP_TYPES) for i, n in enumerate(names)})
+    dynos = agent.wait("many", count, "up", 300)
+    took = time.monotonic() - began
+    row(f"{count} dynos up, {what}", took, "s", f"{count / took:.0f} starts/s, target 200: "
+        f"{'met' if count / took >= 200 else 'MISSED'}")
+    bench_memory(agent, dynos, kernel)
+    began = time.monotonic()
+    agent.request("POST", "/v1/apps/many/stop")
+    agent.wait("many", 0, "up", 300)
+    row(f"{count} dynos stopped", time.monotonic() - began, "s")
+    deadline = time.time() + 60
+    while (after := traces(agent)) != before and time.time() < deadline:
+        time.sleep(0.2)
+    row(f"{count} dynos gone without a trace", time.monotonic() - began, "s")
+    for key in before:
+        left = after[key] - before[key]
+        if left:
+            row(f"LEFT BEHIND: {key}", left, "")
+    return after == before
+
+
+def bench_memory(agent, dynos, kernel):
+    count = len(dynos)
+    pids = [d["pid"] for d in dynos]
+    private = statistics.median(rollup(p, "Private") for p in pids)
+    pss = statistics.median(rollup(p, "Pss:") for p in pids)
+    row("memory of a dyno: dyno-init, private", private, "kB", f"PSS {pss} kB; target 64: {verdict(private, 64)}")
+    now = kernel_kb(agent)
+    for key in now:
+        row(f"  beside it, in the kernel: {key}", (now[key] - kernel[key]) / count, "kB")
+    row(f"memory of dynod with {count} dynos", rollup(agent.proc.pid, "Pss:") / 1024, "MB", "PSS")
+
+
+def kernel_kb(agent):
+    """Of the whole machine, so other work shows in it too; and what the dynos' cgroups are charged."""
+    wanted = ("SUnreclaim", "SReclaimable", "KernelStack", "PageTables", "Percpu")
+    with open("/proc/meminfo") as f:
+        found = {k: int(v.split()[0]) for k, v in (line.split(":") for line in f) if k in wanted}
+    charged = 0
+    for path in cgroups(agent):
+        for name in ("memory.kmem.usage_in_bytes", "memory.stat"):
+            try:
+                with open(f"{path}/{name}") as f:
+                    text = f.read()
+            except OSError:
+                continue
+            if name == "memory.stat":
+                text = next((line.split()[1] for line in text.splitlines() if line.startswith("kernel ")), "0")
+            charged += int(text) // 1024
+            break
+    return found | {"charged to its cgroup": charged}
+
+
+def links():
+    return len(glob.glob("/sys/class/net/*"))
+
+
+def agents_of(build, log):
+    """One for each way to start; NAME: Agent."""
+    spares, network = key_known(build, "sandbox.spares"), key_known(build, "sandbox.network")
+    found = {}
+    for private in (False, True) if network else (False,):
+        for n in (0, 1) if spares else (0,):
+            options = ([f"sandbox.spares={n}"] if spares else []) + (
+                [f"sandbox.network={'private' if private else 'host'}"] if network else [])
+            name = "ours" + (", spare" if n else "") + (", private network" if private else "")
+            found[name] = Agent(build, log, options)
+            prepare(found[name], build)
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("build")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--starts", type=int, default=20, help="of each side in a round")
+    parser.add_argument("--dynos", type=int, default=1000)
+    args = parser.parse_args()
+    build = os.path.abspath(args.build)
+    if os.geteuid() != 0:
+        sys.exit("bench: the floor needs root")
+    clean, before = True, links()
+    with open(build + "/bench/dynod.log", "w") as log:
+        agents = agents_of(build, log)
+        try:
+            judge(bench_starts(build, agents, args.rounds, args.starts))
+            for name, agent in agents.items():
+                if "spare" in name:
+                    bench_pool(agent, 50)
+                if args.dynos and name in ("ours", "ours, private network", "ours, spare"):
+                    clean &= bench_many(agent, args.dynos, name)
+        finally:
+            for agent in agents.values():
+                agent.empty("bench", "many")
+                agent.stop()
+    if links() != before:
+        row("LEFT BEHIND: network links", links() - before, "")
+        clean = False
+    sys.exit(0 if clean else 1)
+
+
+if __name__ == "__main__":
+    main()
