@@ -10,6 +10,7 @@
 
 #include "base/err.h"
 #include "base/name.h"
+#include "core/audit.h"
 #include "core/config.h"
 #include "core/events.h"
 
@@ -70,15 +71,16 @@ struct attach_ops {
 struct attach;
 
 /* SPEC: {"argv": [..] or "command": S, "tty": {"rows","cols","term"}?, "env": {..}?, "size": S?,
- * "attach": B (default true)}. APP's release. OPS NULL: detached, output goes to the logs. Answer:
- * {"dyno": "run.4123"}. */
-int agent_run(struct agent *a, const char *app, const json_t *spec, const struct attach_ops *ops,
-              void *userdata, struct attach **ret_attach, json_t **ret, struct err *e);
+ * "attach": B (default true)}. APP's release. OPS NULL: detached, output goes to the logs. CALLER
+ * goes into the record (audit.h). Answer: {"dyno": "run.4123"}. */
+int agent_run(struct agent *a, const char *app, const json_t *spec, const struct caller *caller,
+              const struct attach_ops *ops, void *userdata, struct attach **ret_attach,
+              json_t **ret, struct err *e);
 /* SPEC: {"argv": [..] or "command": S, "tty": {..}?, "env": {..}?}. In the running dyno APP/DYNO.
  */
 int agent_exec(struct agent *a, const char *app, const char *dyno, const json_t *spec,
-               const struct attach_ops *ops, void *userdata, struct attach **ret_attach,
-               struct err *e);
+               const struct caller *caller, const struct attach_ops *ops, void *userdata,
+               struct attach **ret_attach, struct err *e);
 /* A signal from the client (SIGINT of a client without a PTY). */
 int attach_signal(struct attach *at, int signo, struct err *e);
 /* The client is gone: the SIGHUP ladder starts (R16). No callback after this. NULL is fine. */

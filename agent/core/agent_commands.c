@@ -400,13 +400,14 @@ static int run_entry(struct agent *a, const char *app, const json_t *spec, unsig
     return r;
 }
 
-int agent_run_by(struct agent *a, const char *app, const json_t *spec, unsigned num, json_t *by,
-                 const struct attach_ops *ops, void *userdata, struct attach **ret_attach,
-                 json_t **ret, struct err *e)
+int agent_run_by(struct agent *a, const char *app, const json_t *spec, unsigned num,
+                 const struct caller *caller, json_t *by, const struct attach_ops *ops,
+                 void *userdata, struct attach **ret_attach, json_t **ret, struct err *e)
 {
     static const char *const fields[] = {"argv", "command", "tty", "env", "size", "attach", NULL};
     const struct app *found = find_app(a, app, e);
     struct terminal terminal;
+    struct dyno_name name;
     char dyno[32];
 
     if (!found || check_fields(spec, fields, e) < 0 || check_argv(spec, e) < 0 ||
@@ -425,14 +426,17 @@ int agent_run_by(struct agent *a, const char *app, const json_t *spec, unsigned 
     if (r < 0)
         return r;
     (void)snprintf(dyno, sizeof(dyno), "run.%u", num);
+    if (parse_dyno(app, dyno, &name, e) == 0) /* always: it was made here */
+        audit_run(a, &name, spec, caller, by);
     *ret = json_pack("{s:s}", "dyno", dyno);
     return 0;
 }
 
-int agent_run(struct agent *a, const char *app, const json_t *spec, const struct attach_ops *ops,
-              void *userdata, struct attach **ret_attach, json_t **ret, struct err *e)
+int agent_run(struct agent *a, const char *app, const json_t *spec, const struct caller *caller,
+              const struct attach_ops *ops, void *userdata, struct attach **ret_attach,
+              json_t **ret, struct err *e)
 {
-    return agent_run_by(a, app, spec, 0, NULL, ops, userdata, ret_attach, ret, e);
+    return agent_run_by(a, app, spec, 0, caller, NULL, ops, userdata, ret_attach, ret, e);
 }
 
 /* "argv" as it is, "command" through the shell. Freed with free(); strings are SPEC's. */
@@ -450,8 +454,8 @@ static const char **argv_of(struct agent *a, const json_t *spec)
 }
 
 int agent_exec(struct agent *a, const char *app, const char *dyno, const json_t *spec,
-               const struct attach_ops *ops, void *userdata, struct attach **ret_attach,
-               struct err *e)
+               const struct caller *caller, const struct attach_ops *ops, void *userdata,
+               struct attach **ret_attach, struct err *e)
 {
     static const char *const fields[] = {"argv", "command", "tty", "env", NULL};
     struct dyno_name name;
@@ -486,6 +490,6 @@ int agent_exec(struct agent *a, const char *app, const char *dyno, const json_t 
     if (r == 0)
         r = attach_new_exec(d, token, ops, userdata, ret_attach, e);
     if (r == 0)
-        agent_event(a, "exec", &name, json_pack("{s:i}", "token", (int)token));
+        audit_exec(a, &name, token, spec, caller);
     return r;
 }

@@ -96,10 +96,10 @@ void agent_sample_soon(struct agent *a);
 int agent_resolve(struct agent *a, const struct app *app, const struct digest *digest,
                   const json_t *meta, struct err *e);
 /* agent_run() with the number NUM (0: any that is free) for the controller's command BY (model.h;
- * may be NULL; borrowed). */
-int agent_run_by(struct agent *a, const char *app, const json_t *spec, unsigned num, json_t *by,
-                 const struct attach_ops *ops, void *userdata, struct attach **ret_attach,
-                 json_t **ret, struct err *e);
+ * borrowed), or else for CALLER. */
+int agent_run_by(struct agent *a, const char *app, const json_t *spec, unsigned num,
+                 const struct caller *caller, json_t *by, const struct attach_ops *ops,
+                 void *userdata, struct attach **ret_attach, json_t **ret, struct err *e);
 /* All dynos that run, after a shutdown was asked for, are gone. */
 void agent_check_drained(struct agent *a);
 

@@ -288,8 +288,8 @@ static int run_attached(struct request *rq, struct err *e)
 
     if (!s)
         return err_set(e, ENOMEM, "attach");
-    int r =
-        agent_run(s->api->agent, rq->params.app, rq->spec, &attach_ops, s, &s->attach, &answer, e);
+    int r = agent_run(s->api->agent, rq->params.app, rq->spec, &rq->client->caller, &attach_ops, s,
+                      &s->attach, &answer, e);
     return session_begin(s, r, json_string_value(json_object_get(answer, "dyno")), e);
 }
 
@@ -297,8 +297,8 @@ static int run_detached(struct request *rq, struct err *e)
 {
     struct attach *none = NULL;
     json_t *answer = NULL;
-    int r =
-        agent_run(rq->client->api->agent, rq->params.app, rq->spec, NULL, NULL, &none, &answer, e);
+    int r = agent_run(rq->client->api->agent, rq->params.app, rq->spec, &rq->client->caller, NULL,
+                      NULL, &none, &answer, e);
 
     return r < 0 ? r : reply_json(rq, MHD_HTTP_ACCEPTED, answer, e);
 }
@@ -329,7 +329,7 @@ int route_exec(struct request *rq, struct err *e)
     s = session_new(rq);
     if (!s)
         return err_set(e, ENOMEM, "attach");
-    int r = agent_exec(s->api->agent, rq->params.app, rq->params.dyno, rq->spec, &attach_ops, s,
-                       &s->attach, e);
+    int r = agent_exec(s->api->agent, rq->params.app, rq->params.dyno, rq->spec,
+                       &rq->client->caller, &attach_ops, s, &s->attach, e);
     return session_begin(s, r, rq->params.dyno, e);
 }

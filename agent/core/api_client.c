@@ -98,12 +98,12 @@ static struct census take_census(const struct api *api, uid_t uid)
             continue;
         }
         n.served++;
-        n.of_uid += c->uid == uid;
+        n.of_uid += c->caller.uid == uid;
         if (c->busy)
             continue;
         if (!n.idle)
             n.idle = c;
-        if (!n.idle_of_uid && c->uid == uid)
+        if (!n.idle_of_uid && c->caller.uid == uid)
             n.idle_of_uid = c;
     }
     return n;
@@ -153,11 +153,11 @@ int client_verdict(const struct client *c, struct err *e)
         err_say(e, EACCES,
                 "uid %u may not use this API: become root, or a member of the group that api_group "
                 "in dynod.conf names, and log in anew",
-                c->uid);
+                c->caller.uid);
         break;
     case CLIENT_OVER_SHARE:
         err_say(e, EUSERS, "uid %u has its %d connections in use: end a stream or a session first",
-                c->uid, API_CONNECTIONS_PER_UID);
+                c->caller.uid, API_CONNECTIONS_PER_UID);
         break;
     case CLIENT_CROWDED:
         err_say(e, EBUSY, "all %d connections of the API are in use: try again later",
@@ -180,7 +180,7 @@ static void client_add(struct api *api, int fd)
         return;
     c->api = api;
     c->fd = fd;
-    c->uid = peer.uid;
+    c->caller = (struct caller){.uid = peer.uid, .pid = peer.pid};
     c->verdict = judge(api, fd, &peer);
     api->adding = c;
     /* It calls client_on_notify() before it returns, or closes the descriptor. */

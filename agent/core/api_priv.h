@@ -135,7 +135,7 @@ enum verdict {
 struct client {
     struct api *api;
     int fd; /* libmicrohttpd's */
-    uid_t uid;
+    struct caller caller;
     enum verdict verdict;
     bool busy;    /* a request is being carried out or answered */
     bool dropped; /* shut down; libmicrohttpd will notice */

@@ -81,8 +81,10 @@ void attach_run_over(const struct run *run)
     while (at) {
         struct attach *next = LIST_NEXT(at, link);
 
-        if (at->run == run)
+        if (at->run == run) {
+            audit_leave(at->agent, &at->dyno, at->token, 128 + SIGKILL, NULL);
             attach_ended(at, 128 + SIGKILL, NULL);
+        }
         at = next;
     }
 }

@@ -285,7 +285,8 @@ static int do_run(struct command *c, struct err *e)
     if (attach)
         return link_run_attached(c->agent, app, spec, num, by, json_str(attach, "url", ""),
                                  json_str(attach, "secret", ""), &c->change.answer, e);
-    return agent_run_by(c->agent, app, spec, num, by, NULL, NULL, &none, &c->change.answer, e);
+    return agent_run_by(c->agent, app, spec, num, NULL, by, NULL, NULL, &none, &c->change.answer,
+                        e);
 }
 
 /* --- prefetch --- */

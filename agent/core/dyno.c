@@ -618,19 +618,23 @@ static void exec_has_started(void *owner, struct run *r, uint32_t token, struct 
                              const struct err *why)
 {
     struct attach *at = attach_find_exec(r, token);
+    const struct dyno *d = owner;
 
-    (void)owner;
-    if (why)
-        attach_ended(at, why->errnum == ENOENT ? 127 : 126, why);
-    else
+    if (!why) {
         attach_started(at, fds);
+        return;
+    }
+    int status = why->errnum == ENOENT ? 127 : 126;
+    audit_leave(d->agent, &d->name, token, status, why);
+    attach_ended(at, status, why);
 }
 
 static void exec_has_ended(void *owner, struct run *r, uint32_t token, int wait_status)
 {
     int status = WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
+    const struct dyno *d = owner;
 
-    (void)owner;
+    audit_leave(d->agent, &d->name, token, status, NULL);
     attach_ended(attach_find_exec(r, token), status, NULL);
 }
 

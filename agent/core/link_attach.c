@@ -161,7 +161,7 @@ int link_run_attached(struct agent *a, const char *app, const json_t *spec, unsi
     struct remote *r = remote_new(l, url, secret);
     if (!r)
         return err_set(e, ENOMEM, "attach");
-    int rc = agent_run_by(a, app, spec, num, by, &remote_ops, r, &r->attach, ret, e);
+    int rc = agent_run_by(a, app, spec, num, NULL, by, &remote_ops, r, &r->attach, ret, e);
     if (rc < 0) {
         remote_free(r);
         return rc;

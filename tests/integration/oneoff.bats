@@ -130,3 +130,39 @@ EXP
     run -1 dyno exec nobody/web.1 -- true
     has "$output" nobody
 }
+
+# entries KIND DYNO: those events, as JSON.
+entries() { dyno events --json | jq -c --arg kind "$1" --arg dyno "$2" 'select(.kind == $kind and .dyno == $dyno)'; }
+
+@test "exec: several at once, each with its own end" {
+    local i status pids=()
+    for i in 1 2 3 4; do
+        dyno exec one/worker.1 -- sh -c "cat; exit $i" <<<"I am $i" >"$STORY/exec.$i" 2>&1 3>&- 4>&- &
+        pids[i]=$!
+    done
+    for i in 1 2 3 4; do
+        status=0
+        wait "${pids[i]}" || status=$?
+        same "$status" "$i"
+        same "$(cat "$STORY/exec.$i")" "I am $i"
+    done
+}
+
+@test "who entered what is on record, and how it ended" {
+    local entered left name
+    run -7 dyno exec one/worker.1 -- sh -c 'exit 7' $'a\e[31mb'
+    entered=$(entries enter worker.1 | tail -1)
+    same "$(jq -r '[.how, .by.via, .by.uid, .tty] | @csv' <<<"$entered")" "\"exec\",\"api\",$(id -u),false"
+    same "$(jq -r .command <<<"$entered")" 'sh -c exit 7 a\x1b[31mb'
+    left=$(entries leave worker.1 | tail -1)
+    same "$(jq -r '[.token, .status] | @csv' <<<"$left")" "$(jq -r .token <<<"$entered"),7"
+    run -127 dyno exec one/worker.1 -- /no/such/program
+    same "$(entries leave worker.1 | tail -1 | jq -r .status)" 127
+    # A config var's value is nowhere in it.
+    echo SECRET=hush-hush >"$STORY/secret.env"
+    run -0 dyno run --app one -e "$STORY/secret.env" -- sh -c 'echo $DYNO'
+    name=$(grep -o 'run\.[0-9]*' <<<"$output" | tail -1)
+    same "$(entries enter "$name" | jq -r '[.how, .command] | @csv')" '"run","sh -c echo $DYNO"'
+    hasnt "$(cat "$AGENT/state/events.jsonl" "$AGENT/dynod.log")" hush-hush
+    grep -q "enter one/$name: uid $(id -u), pid [0-9]*: sh -c" "$AGENT/dynod.log"
+}

@@ -169,9 +169,12 @@ static int attached(struct agent *a, const struct attach_ops *ops, void *userdat
     return 0;
 }
 
-int agent_run(struct agent *a, const char *app, const json_t *spec, const struct attach_ops *ops,
-              void *userdata, struct attach **ret_attach, json_t **ret, struct err *e)
+int agent_run(struct agent *a, const char *app, const json_t *spec, const struct caller *caller,
+              const struct attach_ops *ops, void *userdata, struct attach **ret_attach,
+              json_t **ret, struct err *e)
 {
+    assert_int_equal(caller->uid, getuid());
+    assert_int_equal(caller->pid, getpid());
     int r = attached(a, ops, userdata, ret_attach, e,
                      called(a, spec, "run %s %s", app, ops ? "attached" : "detached"));
 
@@ -181,9 +184,11 @@ int agent_run(struct agent *a, const char *app, const json_t *spec, const struct
 }
 
 int agent_exec(struct agent *a, const char *app, const char *dyno, const json_t *spec,
-               const struct attach_ops *ops, void *userdata, struct attach **ret_attach,
-               struct err *e)
+               const struct caller *caller, const struct attach_ops *ops, void *userdata,
+               struct attach **ret_attach, struct err *e)
 {
+    assert_int_equal(caller->uid, getuid());
+    assert_int_equal(caller->pid, getpid());
     return attached(a, ops, userdata, ret_attach, e, called(a, spec, "exec %s %s", app, dyno));
 }
 
