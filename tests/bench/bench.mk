@@ -10,3 +10,8 @@ bench: all $(BUILD)/bench/hello-byte $(BUILD)/bench/floor
 bench-start: all $(BUILD)/bench/hello-byte $(BUILD)/bench/floor
 	@packaging/deps/install bench
 	@python3 tests/bench/start.py $(BUILD) $(BENCH_START)
+
+# What a fetch costs, beside curl and tar: slug.py says what it prints. As root; as a user, the fallback.
+.PHONY: bench-slug
+bench-slug: all
+	@python3 tests/bench/slug.py $(BUILD) $(BENCH_SLUG)
