@@ -1,0 +1,55 @@
+#include "isolate/loopdev.h"
+
+#include "base/scoped.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/loop.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+
+#define TRIES      8 /* others take loop devices too */
+#define BLOCK_SIZE 4096
+
+static int take_number(int number, int file, bool read_only, char path[LOOPDEV_PATH_MAX],
+                       int *ret_fd, struct err *e)
+{
+    struct loop_config config = {.fd = (uint32_t)file, .info = {.lo_flags = LO_FLAGS_AUTOCLEAR}};
+
+    if (read_only) {
+        config.info.lo_flags |= LO_FLAGS_READ_ONLY;
+    } else {
+        /* Else everything written is in memory twice. The kernel does without where it must. */
+        config.info.lo_flags |= LO_FLAGS_DIRECT_IO;
+        config.block_size = BLOCK_SIZE;
+    }
+    (void)snprintf(path, LOOPDEV_PATH_MAX, "/dev/loop%d", number);
+    scoped_fd fd = open(path, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+    if (fd < 0)
+        return err_set(e, errno, "open %s%s", path,
+                       errno == ENOENT ? " (is /dev a devtmpfs?)" : "");
+    if (ioctl(fd, LOOP_CONFIGURE, &config) < 0)
+        return err_set(e, errno, "bind %s", path);
+    *ret_fd = TAKE_FD(fd);
+    return 0;
+}
+
+int loopdev_take(int file, bool read_only, char path[LOOPDEV_PATH_MAX], int *ret_fd, struct err *e)
+{
+    scoped_fd control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+    int r = -EBUSY;
+
+    if (control < 0)
+        return err_set(e, errno, "open /dev/loop-control%s",
+                       errno == ENOENT ? " (modprobe loop)" : "");
+    /* Between "is free" and "is mine" it may become somebody else's. */
+    for (int i = 0; i < TRIES && r == -EBUSY; i++) {
+        int number = ioctl(control, LOOP_CTL_GET_FREE);
+
+        if (number < 0)
+            return err_set(e, errno, "find a free loop device");
+        r = take_number(number, file, read_only, path, ret_fd, e);
+    }
+    return r;
+}
