@@ -467,6 +467,7 @@ json_t *control_command(struct agent *a, const char *store, const json_t *comman
     case CONTROL_WRONG_STORE:
         return refuse_store(&c);
     case CONTROL_APPLY:
+        link_conflict(a, ""); /* the next one is news again */
         break;
     }
     return carry_out(&c);

@@ -444,6 +444,7 @@ static void the_api_starts_nothing_on_what_drains(void **state)
     scoped(json_freep) json_t *none = parse("{}"), *up = parse("{'web':3}"),
                               *down = parse("{'web':0}"), *run = parse("{'command':'x'}");
     struct attach *at = NULL;
+    const struct caller self = {.uid = getuid(), .pid = getpid()};
     json_t *ret = NULL;
     struct err e = ERR_INIT;
 
@@ -452,7 +453,7 @@ static void the_api_starts_nothing_on_what_drains(void **state)
     json_decref(TAKE_PTR(ret));
     assert_int_equal(agent_scale(&w->a, "hello", up, &ret, &e), -EBUSY);
     assert_int_equal(agent_restart(&w->a, "hello", NULL, &ret, &e), -EBUSY);
-    assert_int_equal(agent_run(&w->a, "hello", run, NULL, NULL, &at, &ret, &e), -EBUSY);
+    assert_int_equal(agent_run(&w->a, "hello", run, &self, NULL, NULL, &at, &ret, &e), -EBUSY);
     assert_int_equal(e.fault, FAULT_OPERATOR);
     assert_int_equal(agent_scale(&w->a, "hello", down, &ret, &e), 0);
     json_decref(ret);
