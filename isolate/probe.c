@@ -3,11 +3,11 @@
 #include "base/fdio.h"
 #include "base/scoped.h"
 #include "isolate/kernel.h"
+#include "isolate/landlock.h"
 #include "isolate/sandbox_impl.h"
 #include "isolate/slugimage.h"
 
 #include <errno.h>
-#include <linux/landlock.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
@@ -185,13 +185,6 @@ static int see_seccomp(void)
     return syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) < 0 ? -errno : 0;
 }
 
-static int see_landlock(void)
-{
-    long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
-
-    return abi < 0 ? -errno : 0;
-}
-
 static int see_pidfd(void)
 {
     scoped_fd fd = (int)syscall(SYS_pidfd_open, getpid(), 0);
@@ -249,6 +242,14 @@ static int look_at_images(struct probes *p, struct err *e)
     return 0;
 }
 
+static void look_at_landlock(struct probes *p)
+{
+    int abi = landlock_abi();
+    struct probe *probe = add(p, "landlock", false, abi > 0);
+
+    (void)snprintf(probe->detail, sizeof(probe->detail), "ABI %d: %s", abi, landlock_text(abi));
+}
+
 static int look_at_all(struct probes *p, struct err *e)
 {
     bool root = !p->rootless;
@@ -270,7 +271,7 @@ static int look_at_all(struct probes *p, struct err *e)
     look(p, "clone3 into a cgroup", false, see_into_cgroup, "yes",
          "with cgroup v2 no dyno can start: Linux 5.7 or later is needed");
     look(p, "seccomp", true, see_seccomp, "filters, kill process", "no dyno can start");
-    look(p, "landlock", false, see_landlock, "yes", "one wall fewer around files");
+    look_at_landlock(p);
     look(p, "pidfd", true, see_pidfd, "yes", "no dyno can start: Linux 5.3 or later is needed");
     look(p, "openat2", true, see_openat2, "yes", "slugs cannot be opened safely: Linux 5.6");
     look(p, "close_range", true, see_close_range, "yes", "no dyno can start: Linux 5.9");

@@ -30,6 +30,7 @@ struct sandbox {
     int template_ns; /* mount namespace with nothing but the root template in it */
     int init_fd;
     int null_fd; /* /dev/null */
+    int landlock; /* ABI; 0: none */
     void *stack; /* CHILD_STACK bytes, of the one child that is on its way (clonevm.h) */
     struct sock_fprog filter;
     struct mask masks[MASKS_MAX]; /* those that this kernel has */
@@ -77,6 +78,7 @@ int step_user(struct start *st, struct err *e);
 int step_limits(struct start *st, struct err *e);
 int step_capabilities(struct start *st, struct err *e);
 int step_no_new_privs(struct start *st, struct err *e);
+int step_landlock(struct start *st, struct err *e);
 int step_inherited(struct start *st, struct err *e);
 
 #endif

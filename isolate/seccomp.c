@@ -12,6 +12,7 @@
 #include <sys/syscall.h>
 
 #define NUMBERS_MAX  1024 /* system call numbers below this have a verdict; above: ENOSYS */
+#define NUMBERS_USED 512  /* those that kernels have: what a search is made short for */
 #define PROGRAM_MAX  BPF_MAXINSNS
 #define X32_BIT      0x40000000u
 #define JUMP_MAX     255 /* a conditional jump's reach */
@@ -28,6 +29,7 @@ struct range {
     uint32_t start;
     struct decision decision;
 };
+#define RANGES_MAX (NUMBERS_MAX + 2) /* and two for what is above */
 
 struct program {
     struct sock_filter *insns;
@@ -51,23 +53,49 @@ static void emit_return(struct program *p, uint32_t action)
 
 static uint32_t errno_action(int errnum)
 {
+    if (errnum == PRETEND)
+        return RET_ERRNO(0);
     return errnum == 0 ? SECCOMP_RET_ALLOW : RET_ERRNO(errnum);
 }
 
 static void emit_check(struct program *p, const struct syscall_check *check)
 {
+    uint32_t loaded = 0; /* where the accumulator is from; no argument is at 0 */
+
     for (size_t i = 0; i < check->n_terms; i++) {
         const struct term *t = &check->terms[i];
-
         /* Both machines are little-endian: the low half comes first. */
-        emit(p, BPF_LD | BPF_W | BPF_ABS,
-             (uint32_t)(offsetof(struct seccomp_data, args) + 8 * t->arg), 0, 0);
-        if (t->mask != UINT32_MAX)
+        uint32_t from = (uint32_t)(offsetof(struct seccomp_data, args) + 8 * t->arg + 4 * t->high);
+
+        if (from != loaded)
+            emit(p, BPF_LD | BPF_W | BPF_ABS, from, 0, 0);
+        loaded = from;
+        if (t->mask != UINT32_MAX) {
             emit(p, BPF_ALU | BPF_AND | BPF_K, t->mask, 0, 0);
+            loaded = 0;
+        }
         emit(p, BPF_JMP | BPF_JEQ | BPF_K, t->value, t->negated ? 1 : 0, t->negated ? 0 : 1);
         emit_return(p, errno_action(t->errnum));
     }
     emit_return(p, errno_action(check->otherwise));
+}
+
+/* Where a search in RANGES divides them: both sides have as many numbers that are used. When it is
+ * loaded the kernel runs the program once for every number that it has (to remember those that are
+ * always allowed, which it then never asks the program about): most of what loading costs. */
+static size_t divide(const struct range *ranges, size_t n)
+{
+    uint32_t first = ranges[0].start, last = ranges[n - 1].start + 1;
+    uint32_t middle = (first + (last < NUMBERS_USED ? last : NUMBERS_USED)) / 2;
+    size_t i = 1;
+
+    while (i < n - 1 && ranges[i].start < middle)
+        i++;
+    /* The one before may be nearer. */
+    if (i > 1 && middle > ranges[i - 1].start &&
+        middle - ranges[i - 1].start < ranges[i].start - middle)
+        i--;
+    return i;
 }
 
 /* The accumulator holds the number; it is in one of RANGES. A binary search, as code. */
@@ -81,7 +109,7 @@ static void emit_search(struct program *p, const struct range *ranges, size_t n)
         return;
     }
 
-    size_t half = n / 2, at = p->n;
+    size_t half = divide(ranges, n), at = p->n;
     emit(p, BPF_JMP | BPF_JGE | BPF_K, ranges[half].start, 0, 0); /* patched below */
     emit_search(p, ranges, half);
     size_t skip = p->n - at - 1;
@@ -178,7 +206,7 @@ static int decide_all(struct decision *all, uint32_t arch, struct err *e)
     return r;
 }
 
-static size_t find_ranges(const struct decision *all, struct range *ranges)
+static size_t find_ranges(const struct decision *all, uint32_t arch, struct range *ranges)
 {
     size_t n = 0;
 
@@ -186,27 +214,27 @@ static size_t find_ranges(const struct decision *all, struct range *ranges)
         if (n == 0 || all[nr].check != ranges[n - 1].decision.check ||
             all[nr].action != ranges[n - 1].decision.action)
             ranges[n++] = (struct range){nr, all[nr]};
-    ranges[n++] = (struct range){NUMBERS_MAX, {RET_ERRNO(ENOSYS), NULL}};
+    if (ranges[n - 1].decision.check || ranges[n - 1].decision.action != RET_ERRNO(ENOSYS))
+        ranges[n++] = (struct range){NUMBERS_MAX, {RET_ERRNO(ENOSYS), NULL}};
+    if (arch == AUDIT_ARCH_X86_64)
+        ranges[n++] = (struct range){X32_BIT, {SECCOMP_RET_KILL_PROCESS, NULL}};
     return n;
 }
 
-/* One ABI: a 32-bit or x32 call has other numbers, and no app of ours makes one. */
+/* One ABI: a 32-bit call has other numbers, and no app of ours makes one. x32 is a range of numbers
+ * above all others. */
 static void emit_prologue(struct program *p, uint32_t arch)
 {
     emit(p, BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch), 0, 0);
     emit(p, BPF_JMP | BPF_JEQ | BPF_K, arch, 1, 0);
     emit_return(p, SECCOMP_RET_KILL_PROCESS);
     emit(p, BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr), 0, 0);
-    if (arch == AUDIT_ARCH_X86_64) {
-        emit(p, BPF_JMP | BPF_JGE | BPF_K, X32_BIT, 0, 1);
-        emit_return(p, SECCOMP_RET_KILL_PROCESS);
-    }
 }
 
 int filter_compile(uint32_t arch, struct sock_fprog *ret, struct err *e)
 {
     scoped_free struct decision *all = calloc(NUMBERS_MAX, sizeof(*all));
-    scoped_free struct range *ranges = calloc(NUMBERS_MAX + 1, sizeof(*ranges));
+    scoped_free struct range *ranges = calloc(RANGES_MAX, sizeof(*ranges));
     scoped_free struct sock_filter *insns = calloc(PROGRAM_MAX, sizeof(*insns));
     struct program p = {.insns = insns};
 
@@ -216,7 +244,7 @@ int filter_compile(uint32_t arch, struct sock_fprog *ret, struct err *e)
     if (r < 0)
         return r;
     emit_prologue(&p, arch);
-    emit_search(&p, ranges, find_ranges(all, ranges));
+    emit_search(&p, ranges, find_ranges(all, arch, ranges));
     if (p.full)
         return err_say(e, E2BIG, "the seccomp filter has more than %d instructions", PROGRAM_MAX);
     *ret = (struct sock_fprog){.len = (unsigned short)p.n, .filter = TAKE_PTR(insns)};

@@ -8,9 +8,12 @@
 #include <asm/ioctls.h>
 #include <errno.h>
 #include <linux/netlink.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <sys/personality.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 static const char *const files[] = {"open",
                                     "openat",
@@ -76,8 +79,6 @@ static const char *const names_and_directories[] = {"rename",
                                                     "symlinkat",
                                                     "readlink",
                                                     "readlinkat",
-                                                    "mknod",
-                                                    "mknodat",
                                                     "getcwd",
                                                     "chdir",
                                                     "fchdir",
@@ -154,12 +155,11 @@ static const char *const processes[] = {
     "fork", "vfork", "execve", "execveat", "exit", "exit_group", "wait4", "waitid", "kill", "tkill",
     "tgkill", "getpid", "getppid", "gettid", "getpgid", "getpgrp", "setpgid", "getsid", "setsid",
     "pidfd_open", "pidfd_send_signal", "pidfd_getfd", "prctl", "arch_prctl", "set_tid_address",
-    "set_robust_list", "get_robust_list", "rseq", "getrlimit", "setrlimit", "prlimit64",
-    "getrusage", "times", "getpriority", "setpriority", "ioprio_get", "ioprio_set", "sched_yield",
-    "sched_setparam", "sched_getparam", "sched_setscheduler", "sched_getscheduler",
-    "sched_get_priority_max", "sched_get_priority_min", "sched_rr_get_interval",
-    "sched_setaffinity", "sched_getaffinity", "sched_setattr", "sched_getattr", "getcpu",
-    "set_thread_area", "get_thread_area", "restart_syscall",
+    "set_robust_list", "get_robust_list", "rseq", "getrlimit", "getrusage", "times", "getpriority",
+    "setpriority", "ioprio_get", "ioprio_set", "sched_yield", "sched_setparam", "sched_getparam",
+    "sched_setscheduler", "sched_getscheduler", "sched_get_priority_max", "sched_get_priority_min",
+    "sched_rr_get_interval", "sched_setaffinity", "sched_getaffinity", "sched_setattr",
+    "sched_getattr", "getcpu", "set_thread_area", "get_thread_area", "restart_syscall",
     /* Of its own children only: the user namespace, the PID namespace and dyno-init's
      * not being dumpable see to that. */
     "ptrace", "process_vm_readv", "process_vm_writev", NULL};
@@ -260,9 +260,9 @@ static const char *const waiting[] = {"poll",
                                       "pipe2",
                                       NULL};
 static const char *const sockets[] = {
-    "socketpair", "bind",        "listen",      "accept",     "accept4",    "connect",
-    "shutdown",   "getsockname", "getpeername", "setsockopt", "getsockopt", "sendto",
-    "recvfrom",   "sendmsg",     "recvmsg",     "sendmmsg",   "recvmmsg",   NULL};
+    "bind",        "listen",      "accept",     "accept4",    "connect", "shutdown",
+    "getsockname", "getpeername", "setsockopt", "getsockopt", "sendto",  "recvfrom",
+    "sendmsg",     "recvmsg",     "sendmmsg",   "recvmmsg",   NULL};
 
 static const char *const namespaces_and_mounts[] = {
     "unshare",        "setns",       "mount",         "umount",    "umount2",   "pivot_root",
@@ -326,7 +326,14 @@ static const struct syscall_group groups[] = {
 #define CLONE_NAMESPACES                                                                           \
     (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID |  \
      CLONE_NEWNET)
-#define LOW32 0xffffffffu
+#define LOW32      0xffffffffu
+#define SOCK_TYPES 0xfu /* the rest are flags, linux/net.h */
+
+/* Newer than some headers. */
+#define IPPROTO_L2TP 115
+#ifndef IPPROTO_SMC
+#define IPPROTO_SMC 256
+#endif
 
 static const struct syscall_check checks[] = {
     {"clone", 1, {{0, CLONE_NAMESPACES, 0, .errnum = 0}}, EPERM},
@@ -337,14 +344,43 @@ static const struct syscall_check checks[] = {
       {1, LOW32, TIOCLINUX, .errnum = EPERM},
       {1, LOW32, TIOCSETD, .errnum = EPERM}},
      0},
+    /* Protocols of the internet that come as modules, which the kernel would load for anybody who
+     * asks, are not asked for. */
     {"socket",
-     5,
+     11,
      {{0, LOW32, AF_UNIX, .errnum = 0},
+      {1, SOCK_TYPES, SOCK_SEQPACKET, .errnum = ESOCKTNOSUPPORT},
+      {1, SOCK_TYPES, SOCK_DCCP, .errnum = ESOCKTNOSUPPORT},
+      {2, LOW32, IPPROTO_DCCP, .errnum = EPROTONOSUPPORT},
+      {2, LOW32, IPPROTO_L2TP, .errnum = EPROTONOSUPPORT},
+      {2, LOW32, IPPROTO_SCTP, .errnum = EPROTONOSUPPORT},
+      {2, LOW32, IPPROTO_SMC, .errnum = EPROTONOSUPPORT},
       {0, LOW32, AF_INET, .errnum = 0},
       {0, LOW32, AF_INET6, .errnum = 0},
       {0, LOW32, AF_NETLINK, .negated = true, .errnum = EAFNOSUPPORT},
       {2, LOW32, NETLINK_ROUTE, .errnum = 0}}, /* getifaddrs(3) */
      EAFNOSUPPORT},
+    /* Makes a socket of the family before it finds out that the family has no pairs. */
+    {"socketpair",
+     3,
+     {{0, LOW32, AF_UNIX, .errnum = 0},
+      {0, LOW32, AF_INET, .errnum = EOPNOTSUPP},
+      {0, LOW32, AF_INET6, .errnum = EOPNOTSUPP}},
+     EAFNOSUPPORT},
+    /* FIFOs and the like, not devices. */
+    {"mknod", 2, {{1, S_IFMT, S_IFCHR, .errnum = EPERM}, {1, S_IFMT, S_IFBLK, .errnum = EPERM}}, 0},
+    {"mknodat",
+     2,
+     {{2, S_IFMT, S_IFCHR, .errnum = EPERM}, {2, S_IFMT, S_IFBLK, .errnum = EPERM}},
+     0},
+    /* The limit of core files stays at the 1 that it has (step_limits), whatever a program says. */
+    {"setrlimit", 1, {{0, LOW32, RLIMIT_CORE, .errnum = PRETEND}}, 0},
+    {"prlimit64",
+     3,
+     {{1, LOW32, RLIMIT_CORE, .negated = true, .errnum = 0},
+      {2, LOW32, 0, .negated = true, .errnum = PRETEND},
+      {2, LOW32, 0, .negated = true, .high = true, .errnum = PRETEND}}, /* NULL: only asking */
+     0},
     /* Asking, Linux itself, and what `setarch` and debuggers set; READ_IMPLIES_EXEC is not. */
     {"personality",
      6,

@@ -13,15 +13,18 @@ struct syscall_group {
 };
 const struct syscall_group *filter_groups(size_t *ret_n);
 
-/* "if ((low 32 bits of argument ARG & MASK) == VALUE) is not NEGATED: return ERRNUM (0: allow)". */
+/* "if ((low 32 bits of argument ARG & MASK) == VALUE) is not NEGATED: return ERRNUM (0: allow)".
+ * HIGH: the other half, which only pointers and sizes have. */
 struct term {
     unsigned arg;
     uint32_t mask;
     uint32_t value;
     bool negated;
+    bool high;
     int errnum;
 };
-#define TERMS_MAX 8
+#define TERMS_MAX 12
+#define PRETEND   (-1) /* as an errnum: the call succeeds and does nothing */
 
 /* A system call whose arguments decide: the first term that holds, else OTHERWISE (0: allow). */
 struct syscall_check {

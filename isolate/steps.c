@@ -100,7 +100,8 @@ static const struct step {
     /* In the dyno's user namespace, which is where its processes are counted. */
     {"set the limits", step_limits},
     {"drop the capabilities", step_capabilities}, /* after the last that needs one */
-    {"set no-new-privileges", step_no_new_privs}, /* seccomp asks for it */
+    {"set no-new-privileges", step_no_new_privs}, /* the filter and landlock ask for it */
+    {"enter landlock", step_landlock}, /* after the mounts; it forbids any change of them */
     {"reset what is inherited", step_inherited},
     {"arrange the descriptors", step_descriptors}, /* late: steps use the agent's */
     {"load the seccomp filter", step_seccomp},     /* last: it forbids the rest */

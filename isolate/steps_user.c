@@ -2,6 +2,7 @@
  * address the threads of the agent that this process is a copy of (setresuid and its kin). */
 #include "base/scoped.h"
 #include "isolate/kernel.h"
+#include "isolate/landlock.h"
 #include "isolate/sandbox_impl.h"
 
 #include <errno.h>
@@ -90,7 +91,10 @@ int step_limits(struct start *st, struct err *e)
     } limits[] = {
         {"nofile", RLIMIT_NOFILE, NOFILE_MAX, NOFILE_MAX},
         {"nproc", RLIMIT_NPROC, procs, procs},
-        {"core", RLIMIT_CORE, 0, 0}, /* a crash is the app's own; no handler of the host hears */
+        /* 1, not 0: less than any core has, and what keeps the kernel from starting a program that
+         * core_pattern pipes to, which 0 does not (do_coredump()). The filter sees that it stays.
+         */
+        {"core", RLIMIT_CORE, 1, 1},
         {"stack", RLIMIT_STACK, 8 << 20, none},
         {"memlock", RLIMIT_MEMLOCK, 8 << 20, 8 << 20},
         {"msgqueue", RLIMIT_MSGQUEUE, 819200, 819200},
@@ -143,6 +147,11 @@ int step_no_new_privs(struct start *st, struct err *e)
 {
     (void)st;
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? err_set(e, errno, "prctl") : 0;
+}
+
+int step_landlock(struct start *st, struct err *e)
+{
+    return st->s->landlock ? landlock_enter(st->s->landlock, st->s->init_fd, e) : 0;
 }
 
 /* What execve(2) hands on from the agent, set to what a fresh login would have. */

@@ -6,7 +6,9 @@
 #include "isolate/kernel.h"
 #include "isolate/sandbox_impl.h"
 
+#include <assert.h>
 #include <errno.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -57,6 +59,22 @@ static void hold_namespace(void *arg)
     __builtin_unreachable();
 }
 
+/* Makes this process, which is root, look like UID to the clone that follows, with its
+ * capabilities; or root again. Raw: libc would look for threads. Nothing runs meanwhile that could
+ * be misled: a dyno with this uid may not signal or trace us, our real and saved uids are root's.
+ */
+static int set_effective(uid_t uid)
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct caps[_LINUX_CAPABILITY_U32S_3];
+
+    if (syscall(SYS_setresuid, -1, uid, -1) < 0 || syscall(SYS_capget, &head, caps) < 0)
+        return -errno;
+    for (size_t i = 0; i < _LINUX_CAPABILITY_U32S_3; i++)
+        caps[i].effective = caps[i].permitted;
+    return syscall(SYS_capset, &head, caps) < 0 ? -errno : 0;
+}
+
 static pid_t clone_holder(const struct sandbox *s, struct clone_args *args, int hold[2])
 {
 #ifndef __SANITIZE_ADDRESS__
@@ -84,12 +102,19 @@ int sandbox_userns(const struct sandbox *s, uid_t uid, gid_t gid, int *ret_fd, s
     if (pipe2(hold, O_CLOEXEC) < 0)
         return err_set(e, errno, "pipe");
     scoped_fd hold_read = hold[0], hold_write = hold[1];
-    pid_t pid = clone_holder(s, &args, hold);
+    /* The namespace's owner is who pays, beside its users, for what they use up of the kernel:
+     * inotify, locked memory, message queues, pending signals. Were it root, all dynos together
+     * would have what one user may have, and root the same: user_namespaces(7), ucounts. */
+    int r = set_effective(uid);
+    pid_t pid = r < 0 ? r : clone_holder(s, &args, hold);
+    int errnum = r < 0 ? -r : errno;
+    r = set_effective(0);
+    assert(r == 0); /* who could become another can come back; to go on as that is no way out */
     fd_closep(&hold_read); /* the child has its own */
     if (pid < 0)
-        return err_set(e, errno, "make a user namespace");
+        return err_set(e, errnum, "make a user namespace");
     (void)snprintf(path, sizeof(path), "/proc/%d", pid);
-    int r = userns_write_map(path, s->inner, uid, gid, e);
+    r = userns_write_map(path, s->inner, uid, gid, e);
     (void)snprintf(path, sizeof(path), "/proc/%d/ns/user", pid);
     scoped_fd ns = r < 0 ? -1 : open(path, O_RDONLY | O_CLOEXEC);
     if (r == 0 && ns < 0)

@@ -173,7 +173,8 @@ story_processes() {
     local exe link
     for link in /proc/[0-9]*/exe; do
         exe=$(readlink "$link" 2>/dev/null) || continue
-        [[ $exe != "$STORY"/* ]] || echo "$(cut -d/ -f3 <<<"$link") $exe"
+        # A dyno-init's link has no path, but leads to the file.
+        [[ $exe != "$STORY"/* && ! $link -ef $BIN/dyno-init ]] || echo "$(cut -d/ -f3 <<<"$link") $exe"
     done
 }
 agent_leftovers() {

@@ -13,7 +13,9 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -117,7 +119,11 @@ static void arguments_are_looked_at_as_the_kernel_does(void **state)
     const uint64_t junk = UINT64_C(0xdead) << 32; /* the kernel ignores it */
     const int clone_nr = filter_number(arch, "clone"), socket_nr = filter_number(arch, "socket"),
               ioctl_nr = filter_number(arch, "ioctl"),
-              personality_nr = filter_number(arch, "personality");
+              personality_nr = filter_number(arch, "personality"),
+              pair_nr = filter_number(arch, "socketpair"),
+              mknodat_nr = filter_number(arch, "mknodat"),
+              setrlimit_nr = filter_number(arch, "setrlimit"),
+              prlimit_nr = filter_number(arch, "prlimit64");
     struct sock_fprog p;
     struct err e = ERR_INIT;
 
@@ -144,10 +150,35 @@ static void arguments_are_looked_at_as_the_kernel_does(void **state)
         assert_int_equal(ask(&p, arch, socket_nr, AF_NETLINK, SOCK_RAW, protocol),
                          ERR(EAFNOSUPPORT));
     assert_int_equal(ask(&p, arch, socket_nr, AF_INET, SOCK_STREAM, 6), SECCOMP_RET_ALLOW);
+    assert_int_equal(ask(&p, arch, socket_nr, AF_INET, SOCK_STREAM, 262), SECCOMP_RET_ALLOW);
+    /* What the kernel would load a module for. */
+    assert_int_equal(ask(&p, arch, socket_nr, AF_INET, SOCK_STREAM, 132), ERR(EPROTONOSUPPORT));
+    assert_int_equal(ask(&p, arch, socket_nr, AF_INET6, junk | SOCK_STREAM, junk | 132),
+                     ERR(EPROTONOSUPPORT));
+    assert_int_equal(ask(&p, arch, socket_nr, AF_INET, SOCK_DCCP | SOCK_CLOEXEC, 0),
+                     ERR(ESOCKTNOSUPPORT));
+    assert_int_equal(ask(&p, arch, socket_nr, AF_UNIX, SOCK_SEQPACKET, 0), SECCOMP_RET_ALLOW);
     assert_int_equal(ask(&p, arch, ioctl_nr, 0, TIOCSTI, 0), ERR(EPERM));
     assert_int_equal(ask(&p, arch, ioctl_nr, 0, junk | TIOCSTI, 0), ERR(EPERM));
     assert_int_equal(ask(&p, arch, ioctl_nr, 0, junk | TIOCLINUX, 0), ERR(EPERM));
     assert_int_equal(ask(&p, arch, ioctl_nr, TIOCSTI, TIOCGWINSZ, TIOCSTI), SECCOMP_RET_ALLOW);
+    for (uint64_t family = 0; family < 64; family++) {
+        uint32_t want = family == AF_UNIX                         ? SECCOMP_RET_ALLOW
+                        : family == AF_INET || family == AF_INET6 ? ERR(EOPNOTSUPP)
+                                                                  : ERR(EAFNOSUPPORT);
+
+        assert_int_equal(ask(&p, arch, pair_nr, junk | family, SOCK_STREAM, 0), want);
+    }
+    assert_int_equal(ask(&p, arch, mknodat_nr, 0, 0, junk | S_IFCHR | 0666), ERR(EPERM));
+    assert_int_equal(ask(&p, arch, mknodat_nr, 0, 0, S_IFBLK), ERR(EPERM));
+    assert_int_equal(ask(&p, arch, mknodat_nr, 0, 0, S_IFIFO | 0666), SECCOMP_RET_ALLOW);
+    /* Setting the limit of cores is a success that changes nothing; a pointer has two halves. */
+    assert_int_equal(ask(&p, arch, setrlimit_nr, junk | RLIMIT_CORE, 1, 0), ERR(0));
+    assert_int_equal(ask(&p, arch, setrlimit_nr, RLIMIT_NOFILE, 1, 0), SECCOMP_RET_ALLOW);
+    assert_int_equal(ask(&p, arch, prlimit_nr, 0, RLIMIT_CORE, 0), SECCOMP_RET_ALLOW);
+    assert_int_equal(ask(&p, arch, prlimit_nr, 0, junk | RLIMIT_CORE, 16), ERR(0));
+    assert_int_equal(ask(&p, arch, prlimit_nr, 0, RLIMIT_CORE, junk), ERR(0));
+    assert_int_equal(ask(&p, arch, prlimit_nr, 0, RLIMIT_AS, junk), SECCOMP_RET_ALLOW);
     assert_int_equal(ask(&p, arch, personality_nr, 0xffffffff, 0, 0), SECCOMP_RET_ALLOW);
     assert_int_equal(ask(&p, arch, personality_nr, 0x0040000, 0, 0), SECCOMP_RET_ALLOW);
     assert_int_equal(ask(&p, arch, personality_nr, 0x0400000, 0, 0), ERR(EPERM));
