@@ -178,14 +178,14 @@ int conn_start(struct conn *c, const struct range *r, struct err *e)
     store_request_done(&c->rq);
     c->r = *r;
     c->stop = r->end;
-    c->skip = c->got = c->mark = 0;
+    c->skip = c->got = c->mark = c->paced_got = c->pace = 0;
     c->answer = ANSWER_NONE;
     c->cut = false;
     c->guard.refused = false;
     c->broken = NULL;
     c->text[0] = '\0';
     c->body_len = 0;
-    c->began = c->last = clock_boot();
+    c->began = c->last = c->paced = clock_boot();
     c->renewal = d->renewals;
     int result = set_request(c, e);
     if (result == 0 && curl_multi_add_handle(d->multi, c->easy) != CURLM_OK)

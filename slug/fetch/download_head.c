@@ -45,6 +45,19 @@ static enum answer check_length(struct download *d)
     return failed(d, "download", FAULT_APP);
 }
 
+/* How far away the store is. */
+static void note_distance(struct conn *c)
+{
+    curl_off_t first = 0, asked = 0;
+
+    if (curl_easy_getinfo(c->easy, CURLINFO_STARTTRANSFER_TIME_T, &first) != CURLE_OK ||
+        curl_easy_getinfo(c->easy, CURLINFO_PRETRANSFER_TIME_T, &asked) != CURLE_OK ||
+        asked > first)
+        return;
+    c->d->first_usec = (uint64_t)first;
+    c->d->wait_usec = (uint64_t)(first - asked);
+}
+
 /* Several connections, when the object is worth it and they cannot get parts of two. */
 static void decide_parts(struct conn *c)
 {
@@ -55,7 +68,8 @@ static void decide_parts(struct conn *c)
     if (d->total < 0 || (uint64_t)d->total <= DOWNLOAD_LARGE || d->no_ranges || !safe ||
         d->n_conns < 2)
         return;
-    tune_init(&d->tune, d->n_conns);
+    note_distance(c);
+    tune_init(&d->tune, d->n_conns, d->wait_usec);
     d->part_length = parts_length((uint64_t)d->total, d->n_conns);
     c->r.end = d->part_length;
     parts_init(&d->parts, c->r.end, c->stop);

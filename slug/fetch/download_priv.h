@@ -30,19 +30,20 @@ struct conn {
     CURL *easy; /* NULL: not made yet */
     enum conn_state state;
     enum answer answer;
-    struct range r;   /* still to come on this connection */
-    uint64_t stop;    /* where the transfer itself ends, at or after r.end */
-    uint64_t skip;    /* bytes of the answer to be thrown away: before r.at */
-    bool ranged;      /* a part was asked for */
-    bool cut;         /* ended by us when r was full */
-    bool retired;     /* failed too often while others did not */
-    unsigned tries;   /* since the last progress */
-    uint64_t due;     /* idle until then; 0: ready */
-    uint64_t began;   /* the transfer */
-    uint64_t got;     /* by this transfer */
-    uint64_t last;    /* clock_boot() of its last byte */
-    uint64_t mark;    /* `got` when the last check of speeds was made */
-    uint64_t renewal; /* the download's when this request was made */
+    struct range r;                  /* still to come on this connection */
+    uint64_t stop;                   /* where the transfer itself ends, at or after r.end */
+    uint64_t skip;                   /* bytes of the answer to be thrown away: before r.at */
+    bool ranged;                     /* a part was asked for */
+    bool cut;                        /* ended by us when r was full */
+    bool retired;                    /* failed too often while others did not */
+    unsigned tries;                  /* since the last progress */
+    uint64_t due;                    /* idle until then; 0: ready */
+    uint64_t began;                  /* the transfer */
+    uint64_t got;                    /* by this transfer */
+    uint64_t last;                   /* clock_boot() of its last byte */
+    uint64_t mark;                   /* `got` when the last check of speeds was made */
+    uint64_t paced, paced_got, pace; /* bytes a second since PACED, a moment ago; 0: not known */
+    uint64_t renewal;                /* the download's when this request was made */
     struct store_request rq;
     struct transport_guard guard;
     const char *broken; /* why we ended it, NULL: we did not */
@@ -65,6 +66,9 @@ struct download {
     char etag[HEAD_TAG_MAX], date[HEAD_TAG_MAX];
     bool confirmed; /* the server has answered a range */
     bool no_ranges; /* it says that it takes none, or has answered one with all */
+
+    uint64_t first_usec; /* that a new connection took to the first byte of its answer, */
+    uint64_t wait_usec;  /* and of these from the request on */
 
     uint64_t bytes; /* that came and were wanted */
     uint64_t last_byte;

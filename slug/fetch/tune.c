@@ -2,9 +2,11 @@
 
 #include "base/clock.h"
 
-void tune_init(struct tune *t, unsigned max)
+void tune_init(struct tune *t, unsigned max, uint64_t wait)
 {
-    *t = (struct tune){.wanted = max < TUNE_FIRST ? max : TUNE_FIRST, .max = max};
+    unsigned first = TUNE_FIRST * (wait < TUNE_FAR_USEC ? 1 : wait < 2 * TUNE_FAR_USEC ? 2 : 4);
+
+    *t = (struct tune){.wanted = max < first ? max : first, .max = max};
 }
 
 void tune_step(struct tune *t, uint64_t now, uint64_t bytes, unsigned flowing)

@@ -1,5 +1,7 @@
 /* tune.h - how many connections a download asks for: TUNE_FIRST at first, twice as many as long as
- * that made it clearly faster. Pure. */
+ * that made it clearly faster. To a store that is far away, up to four times as many from the
+ * beginning: TCP's slow start takes each connection many round trips (RFC 5681, 3.1), and so would
+ * finding out. Pure. */
 #ifndef SLUG_FETCH_TUNE_H
 #define SLUG_FETCH_TUNE_H
 
@@ -7,6 +9,7 @@
 #include <stdint.h>
 
 #define TUNE_FIRST       4u
+#define TUNE_FAR_USEC    20000u  /* from a request to its answer */
 #define TUNE_WINDOW_USEC 200000u /* one measurement */
 #define TUNE_GAIN        20u     /* percent, to be worth as many connections again */
 
@@ -18,7 +21,8 @@ struct tune {
     uint64_t rate;         /* bytes a second before the last doubling; 0: none yet */
 };
 
-void tune_init(struct tune *t, unsigned max);
+/* WAIT: microseconds from a request to the first byte of its answer. */
+void tune_init(struct tune *t, unsigned max, uint64_t wait);
 /* BYTES have come by NOW (microseconds); FLOWING connections give some. A measurement begins when
  * all that are wanted do. */
 void tune_step(struct tune *t, uint64_t now, uint64_t bytes, unsigned flowing);

@@ -105,7 +105,7 @@ static unsigned settle(uint64_t rate, uint64_t most, unsigned max)
     struct tune t;
     uint64_t bytes = 0;
 
-    tune_init(&t, max);
+    tune_init(&t, max, 0);
     for (uint64_t now = 0; now < 5 * USEC_PER_SEC; now += 10 * USEC_PER_MSEC) {
         uint64_t all = rate * t.wanted < most ? rate * t.wanted : most;
 
@@ -123,7 +123,7 @@ static void connections_grow_while_that_helps(void **state)
     assert_int_equal(settle(20 << 20, UINT64_MAX, 16), 16);
     assert_int_equal(settle(20 << 20, UINT64_MAX, 3), 3);
     assert_int_equal(settle(20 << 20, 60 << 20, 64), 8); /* one doubling to see that it is no use */
-    tune_init(&t, 16);
+    tune_init(&t, 16, 0);
     tune_step(&t, 0, 0, 3); /* not all of them flow yet: nothing is measured */
     tune_step(&t, 10 * USEC_PER_SEC, 1 << 30, 3);
     assert_int_equal(t.wanted, TUNE_FIRST);
@@ -133,6 +133,23 @@ static void connections_grow_while_that_helps(void **state)
     assert_int_equal(t.wanted, 2);
     tune_limit(&t, 0);
     assert_int_equal(t.wanted, 1);
+}
+
+/* The further away, the more from the beginning, but never more than there may be. */
+static void a_far_store_gets_more_connections_at_once(void **state)
+{
+    struct tune t;
+
+    (void)state;
+    tune_init(&t, 64, TUNE_FAR_USEC - 1);
+    assert_int_equal(t.wanted, TUNE_FIRST);
+    tune_init(&t, 64, TUNE_FAR_USEC);
+    assert_int_equal(t.wanted, 2 * TUNE_FIRST);
+    tune_init(&t, 64, 200 * USEC_PER_MSEC);
+    assert_int_equal(t.wanted, 4 * TUNE_FIRST);
+    assert_false(t.settled);
+    tune_init(&t, 5, UINT64_MAX);
+    assert_int_equal(t.wanted, 5);
 }
 
 static void content_ranges_are_read_strictly(void **state)
@@ -242,6 +259,7 @@ int main(void)
         cmocka_unit_test(no_byte_is_lost),
         cmocka_unit_test(parts_have_a_fitting_length),
         cmocka_unit_test(connections_grow_while_that_helps),
+        cmocka_unit_test(a_far_store_gets_more_connections_at_once),
         cmocka_unit_test(content_ranges_are_read_strictly),
         cmocka_unit_test(only_strong_tags_are_kept),
         cmocka_unit_test(pages_are_told_from_slugs),
