@@ -70,21 +70,12 @@
  * "finish" once unpack's pidfd says that it is gone and it had said "ok": nobody unvetted holds the
  * file any more.
  *
- * == no role: all of it in one process, into a directory, as it was before there were roles. One
- * request, descriptors: [0] the directory to unpack into (empty, owned by the fetch's uid), [1] for
- * file:// the open slug file
- *    {"url": "https://...", "digest": HEX or absent, "ca_file": PATH or absent,
- *     "allow_http": B (absent: false; https and file always are),
- *     "limits": {"compressed": BYTES, "unpacked": BYTES, "entries": N, "depth": N, "ratio": N,
- *                "connect_ms": N, "stall_ms": N, "total_ms": N}}    (absent: see below)
- *
- *    {"progress": {"bytes": N, "total": N or absent, "entries": N}}
- *    {"ok": {"digest": HEX, "compressed": N, "unpacked": N, "entries": N,
- *            "types": [{"name": S, "command": S, "release_file": B}...], "warnings": [S...],
- *            "ms": {"download": N, "hash": N, "inflate": N, "write": N}}}
- *    {"error": {"text": S, "errno": N, "fault": "app|platform|operator", "step": STEP,
- *               "http": N or absent, "expected": HEX, "actual": HEX}}
- * It leaves the tree as `app` in its directory, files owned by itself, and has synced it.
+ * An error of any role: {"error": {"text": S, "errno": N, "fault": "app|platform|operator",
+ * "step": STEP}}, and what is said above. What unpack has published lies as `app` in its directory,
+ * owned by itself; "types" is [{"name": S, "command": S, "release_file": B}...]. The roles'
+ * "ms" overlap, for they run at once. dynod puts them into one "ms" of the slug's meta.json
+ * (slug/cache.h): download, hash, wait; read (the pipe waited for and read), inflate, write, total
+ * (of unpack); entries (waited for and checked), metadata.
  *
  * STEP is one of "sandbox", "connect", "tls", "auth", "http", "download", "changed", "digest",
  * "unpack", "gzip", "archive", "procfile", "image", "disk".

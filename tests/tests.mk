@@ -14,7 +14,7 @@ endef
 $(BUILD)/tests/test_%: tests/unit/test_%.c $(ALL_LIBS) | $(INCLUDE_ROOTS)
 	$(call unit_test,$(ALL_LIBS))
 
-# dynod-link has an http.c as dynod-fetch has one: what includes its headers is linked with it alone.
+# dynod-link has an imds.c as dynod-fetch has one: what includes its headers is linked with it alone.
 LINK_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(shell grep -l '^.include "link/' $(CMOCKA_SRC)))
 LINK_LIBS  := $(BUILD)/liblink.a $(BUILD)/libbase.a
 $(LINK_TESTS): $(BUILD)/tests/%: tests/unit/%.c $(LINK_LIBS) | $(INCLUDE_ROOTS)

@@ -1,4 +1,4 @@
-#include "slug/fetch/http.h"
+#include "slug/fetch/transport.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>

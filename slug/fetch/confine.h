@@ -11,7 +11,6 @@
  *   download     reads what TLS and DNS need        makes them    threads
  *   unpack       none; into a directory: below it   none          threads
  *   image, seal  none                               none          none
- *   whole        all of these but image's           makes them    threads
  *
  * What a role was handed by descriptor it keeps. Each step that fails fails the fetch, but for
  * landlock where the kernel has none. */
@@ -21,7 +20,6 @@
 #include "base/err.h"
 
 enum confine_role {
-    CONFINE_WHOLE, /* all in one process */
     CONFINE_DOWNLOAD,
     CONFINE_UNPACK,      /* into an image */
     CONFINE_UNPACK_TREE, /* into a directory */

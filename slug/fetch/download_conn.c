@@ -366,10 +366,12 @@ static int changed(struct conn *c, struct err *e)
 static int broke(struct conn *c, CURLcode code, struct err *e)
 {
     struct transport_verdict v = transport_judge(c->easy, code);
-    const char *why = c->broken          ? c->broken
-                      : c->text[0]       ? c->text
-                      : code == CURLE_OK ? "the server ended the body too early"
-                                         : curl_easy_strerror(code);
+    /* libcurl's text is of the first thing that went wrong, which need not be what ended it. */
+    const char *why = c->broken                          ? c->broken
+                      : code == CURLE_TOO_MANY_REDIRECTS ? TRANSPORT_MANY
+                      : c->text[0]                       ? c->text
+                      : code == CURLE_OK                 ? "the server ended the body too early"
+                                                         : curl_easy_strerror(code);
 
     if (c->guard.refused)
         return fail(c, "connect", EPERM, FAULT_OPERATOR, "leads to a link-local address", e);

@@ -91,7 +91,7 @@ static int allow_read(int ruleset, const char *path, struct err *e)
 
 static int allow_all(int ruleset, const struct confinement *c, uint64_t fs, struct err *e)
 {
-    bool network = c->role == CONFINE_WHOLE || c->role == CONFINE_DOWNLOAD;
+    bool network = c->role == CONFINE_DOWNLOAD;
     int r = 0;
 
     if (c->dir >= 0) /* nothing in it is executed, whatever the archive says */
@@ -105,7 +105,7 @@ static int allow_all(int ruleset, const struct confinement *c, uint64_t fs, stru
 
 int confine_landlock(const struct confinement *c, struct err *e)
 {
-    bool network = c->role == CONFINE_WHOLE || c->role == CONFINE_DOWNLOAD;
+    bool network = c->role == CONFINE_DOWNLOAD;
     long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
     struct ruleset attr = {.fs = handled_fs((int)abi)};
     int r = 0;

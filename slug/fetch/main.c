@@ -1,18 +1,14 @@
-/* dynod-fetch: one role of the fetch of a slug, its first argument, or all of it. Started by dynod
- * (or by `dyno`), which speaks to it on fd 0; see slug/fetch.h. */
-#include "base/clock.h"
+/* dynod-fetch: one role of the fetch of a slug, its first argument. Started by dynod, which speaks
+ * to it on fd 0; see slug/fetch.h. */
 #include "base/fdio.h"
 #include "base/log.h"
 #include "base/scoped.h"
 #include "slug/fetch/confine.h"
-#include "slug/fetch/request.h"
 #include "slug/fetch/role_download.h"
 #include "slug/fetch/role_unpack.h"
-#include "slug/fetch/run.h"
 #include "slug/fetch/talk.h"
 #include "slug/image/role.h"
 
-#include <curl/curl.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -22,12 +18,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* What the callbacks of a run need. */
-struct session {
-    struct frame_conn *conn;
-    uint64_t next_progress;
-};
-
 static bool is_socket(int fd)
 {
     int type;
@@ -35,83 +25,6 @@ static bool is_socket(int fd)
 
     return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM;
 }
-
-static int on_wait(void *userdata, struct err *e)
-{
-    struct session *s = userdata;
-
-    return talk_check(s->conn, e);
-}
-
-static int on_progress(void *userdata, uint64_t bytes, int64_t total, uint64_t entries,
-                       struct err *e)
-{
-    struct session *s = userdata;
-    uint64_t now = clock_boot();
-
-    if (now < s->next_progress)
-        return 0;
-    s->next_progress = now + PROGRESS_MS * USEC_PER_MSEC;
-    int r = talk_check(s->conn, e);
-    /* An agent that is slow to read misses some: nothing waits for it. */
-    if (r < 0 || (frame_pending(s->conn) && frame_flush(s->conn, e) != 0))
-        return r;
-    scoped(json_freep) json_t *json = talk_progress(bytes, total, entries);
-    return json ? frame_send(s->conn, json, NULL, 0, e) : err_set(e, ENOMEM, "report progress");
-}
-
-/* What goes wrong before there is a run is a step of its own. */
-static int prepare(struct session *s, struct request *request, struct err *e)
-{
-    struct frame f;
-    int r = talk_receive(s->conn, TALK_REQUEST_MS, &f, e);
-
-    if (r < 0)
-        return r;
-    r = request_parse(&f, request, e);
-    frame_done(&f);
-    if (r == 0 && curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
-        r = err_say(e, ENOMEM, "prepare the download");
-    return r < 0 ? r
-                 : confine(&(struct confinement){CONFINE_WHOLE, request->dir, request->ca_file}, e);
-}
-
-static json_t *result_json(int r, const struct outcome *o, const struct err *e)
-{
-    scoped(json_freep) json_t *json = r < 0 ? talk_error(o, e) : talk_ok(o);
-    struct outcome too_large = {.step = "procfile"};
-    struct err why = ERR_INIT;
-
-    if (!json || json_dumpb(json, NULL, 0, JSON_COMPACT) <= FRAME_MAX)
-        return TAKE_PTR(json);
-    err_say(&why, EFBIG, "the process types together are over the limit of %u bytes", FRAME_MAX);
-    (void)err_blame(&why, FAULT_APP);
-    return talk_error(&too_large, &why);
-}
-
-static int serve_whole(int fd, struct err *e)
-{
-    scoped(frame_conn_freep) struct frame_conn *conn = NULL;
-    scoped(request_done) struct request request = {.dir = -1, .file = -1};
-    scoped(outcome_done) struct outcome outcome = {.step = "sandbox"};
-    struct session session = {0};
-    struct run_watch watch = {on_progress, on_wait, &session};
-    int r = frame_conn_new(fd, &conn, e);
-
-    if (r < 0)
-        return r;
-    session.conn = conn;
-    r = prepare(&session, &request, e);
-    if (r == 0)
-        r = run_fetch(&request, &watch, &outcome, e);
-    scoped(json_freep) json_t *json = result_json(r, &outcome, e);
-    if (!json)
-        return err_set(e, ENOMEM, "report the result");
-    return talk_send(conn, json, e);
-}
-
-/* --- roles -------------------------------------------------------------------------------------
- */
 
 struct role {
     const char *name;
@@ -168,7 +81,7 @@ static int serve_role(int fd, const struct role *role, struct err *e)
     if (ready == 0) {
         r = role->serve(conn, &f, e);
     } else {
-        struct outcome failed = {.step = "sandbox"};
+        struct failure failed = {.step = "sandbox"};
         scoped(json_freep) json_t *json = talk_error(&failed, &why);
 
         r = json ? talk_send(conn, json, e) : err_set(e, ENOMEM, "report the result");
@@ -179,15 +92,14 @@ static int serve_role(int fd, const struct role *role, struct err *e)
 
 static int usage(void)
 {
-    (void)fprintf(stderr,
-                  "usage: dynod-fetch [download|unpack|image|seal], started by dynod with a "
-                  "socket as fd 0\n");
+    (void)fprintf(stderr, "usage: dynod-fetch download|unpack|image|seal, started by dynod with a "
+                          "socket as fd 0\n");
     return 2;
 }
 
 int main(int argc, char **argv)
 {
-    const struct role *role = NULL;
+    const struct role *role = argc == 2 ? find_role(argv[1]) : NULL;
     struct err e = ERR_INIT;
 
     log_open("dynod-fetch", LOG_LVL_INFO);
@@ -195,13 +107,13 @@ int main(int argc, char **argv)
         (void)printf("dynod-fetch %s\n", DYNOD_VERSION);
         return 0;
     }
-    if (argc > 2 || (argc == 2 && !(role = find_role(argv[1]))) || !is_socket(0))
+    if (!role || !is_socket(0))
         return usage();
     /* An agent that comes back sweeps what its fetches left: none may go on without it. */
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     (void)signal(SIGPIPE, SIG_IGN);
     int fd = fcntl(0, F_DUPFD_CLOEXEC, 3);
-    if (fd < 0 || (role ? serve_role(fd, role, &e) : serve_whole(fd, &e)) < 0) {
+    if (fd < 0 || serve_role(fd, role, &e) < 0) {
         log_err("%s", fd < 0 ? strerror(errno) : e.text);
         return 1;
     }

@@ -42,7 +42,7 @@ static json_t *ok_json(const struct mirrors_result *m)
 
 static json_t *error_json(const struct mirrors_result *m, const struct err *e)
 {
-    struct outcome o = {
+    struct failure o = {
         .step = m->step, .http = m->http, .expected = m->expected, .actual = m->actual};
     json_t *json = talk_error(&o, e);
     json_t *error = json_object_get(json, "error");

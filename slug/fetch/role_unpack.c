@@ -131,7 +131,7 @@ static json_t *ok_json(const struct unpack_outcome *o)
 
 static json_t *error_json(const char *step, const struct err *e)
 {
-    struct outcome o = {.step = step};
+    struct failure o = {.step = step};
 
     return talk_error(&o, e);
 }

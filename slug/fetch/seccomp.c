@@ -151,7 +151,6 @@ static const struct list lists[N_LISTS] = {
 #define HAS(list) (1u << (list))
 
 static const unsigned of_role[] = {
-    [CONFINE_WHOLE] = HAS(COMMON) | HAS(THREADS) | HAS(FILES) | HAS(TREE) | HAS(NETWORK),
     [CONFINE_DOWNLOAD] = HAS(COMMON) | HAS(THREADS) | HAS(FILES) | HAS(NETWORK),
     [CONFINE_UNPACK] = HAS(COMMON) | HAS(THREADS),
     [CONFINE_UNPACK_TREE] = HAS(COMMON) | HAS(THREADS) | HAS(FILES) | HAS(TREE),

@@ -94,19 +94,16 @@ static int take_secrets(const struct store *store, struct https *h, struct err *
 
 static int http_open(struct store *s, struct err *e)
 {
-    enum url_scheme scheme;
-
-    return url_check(s->address, s->env->allow_http, &scheme, e);
+    return url_check(s->address, s->env->allow_http, e);
 }
 
 static int https_open(struct store *s, struct err *e)
 {
     scoped_free struct https *h = calloc(1, sizeof(*h));
-    enum url_scheme scheme;
 
     if (!h)
         return err_set(e, ENOMEM, "prepare the download");
-    int r = url_check(s->address, s->env->allow_http, &scheme, e);
+    int r = url_check(s->address, s->env->allow_http, e);
     if (r == 0)
         r = take_secrets(s, h, e);
     if (r < 0)

@@ -1,7 +1,6 @@
 #include "slug/fetch/talk.h"
 
 #include "base/clock.h"
-#include "slug/cache.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -58,39 +57,14 @@ int talk_check(struct frame_conn *c, struct err *e)
     return 0;
 }
 
-json_t *talk_progress(uint64_t bytes, int64_t total, uint64_t entries)
+json_t *talk_error(const struct failure *f, const struct err *e)
 {
-    json_t *total_json = total >= 0 ? json_integer(total) : NULL;
-
-    return json_pack("{s:{s:I,s:o*,s:I}}", "progress", "bytes", (json_int_t)bytes, "total",
-                     total_json, "entries", (json_int_t)entries);
-}
-
-json_t *talk_ok(const struct outcome *o)
-{
-    json_t *warnings = json_array();
-
-    for (size_t i = 0; warnings && i < o->types.n_warnings; i++)
-        if (json_array_append_new(warnings, json_string(o->types.warnings[i])) < 0) {
-            json_decref(warnings);
-            warnings = NULL;
-        }
-    return json_pack("{s:{s:s, s:I, s:I, s:I, s:o, s:o, s:{s:I, s:I, s:I, s:I}}}", "ok", "digest",
-                     o->digest.hex, "compressed", (json_int_t)o->compressed, "unpacked",
-                     (json_int_t)o->counts.unpacked, "entries", (json_int_t)o->counts.entries,
-                     "types", slug_meta_types_json(&o->types), "warnings", warnings, "ms",
-                     "download", (json_int_t)o->download_ms, "hash", (json_int_t)o->hash_ms,
-                     "inflate", (json_int_t)o->inflate_ms, "write", (json_int_t)o->write_ms);
-}
-
-json_t *talk_error(const struct outcome *o, const struct err *e)
-{
-    json_t *http = o->http ? json_integer(o->http) : NULL;
-    json_t *expected = o->expected.hex[0] ? json_string(o->expected.hex) : NULL;
-    json_t *actual = o->actual.hex[0] ? json_string(o->actual.hex) : NULL;
+    json_t *http = f->http ? json_integer(f->http) : NULL;
+    json_t *expected = f->expected.hex[0] ? json_string(f->expected.hex) : NULL;
+    json_t *actual = f->actual.hex[0] ? json_string(f->actual.hex) : NULL;
 
     return json_pack("{s:{s:s, s:i, s:s, s:s, s:o*, s:o*, s:o*}}", "error", "text", e->text,
                      "errno", e->errnum, "fault", fault_name(e->fault), "step",
-                     o->step ? o->step : "sandbox", "http", http, "expected", expected, "actual",
+                     f->step ? f->step : "sandbox", "http", http, "expected", expected, "actual",
                      actual);
 }

@@ -4,11 +4,10 @@
 #define SLUG_FETCH_TALK_H
 
 #include "base/frame.h"
-#include "slug/fetch/run.h"
+#include "base/name.h"
 
-#define TALK_REQUEST_MS 30000 /* how long dynod may take to ask */
-#define TALK_RESULT_MS  30000 /* how long it may take to read the result */
-#define PROGRESS_MS     200
+#define TALK_RESULT_MS 30000 /* how long it may take to read the result */
+#define PROGRESS_MS    200
 
 /* Waits for the next frame, PATIENCE_MS at most. -ETIMEDOUT, -EPIPE, -EBADMSG. */
 #define TALK_FOR_EVER UINT64_MAX
@@ -20,9 +19,14 @@ int talk_send(struct frame_conn *c, const json_t *json, struct err *e);
 /* Whether the peer still listens; a fetch that nobody waits for ends. -EPIPE. */
 int talk_check(struct frame_conn *c, struct err *e);
 
-/* New frames. NULL: no memory, or a text that is not UTF-8. */
-json_t *talk_progress(uint64_t bytes, int64_t total, uint64_t entries);
-json_t *talk_ok(const struct outcome *o);
-json_t *talk_error(const struct outcome *o, const struct err *e);
+/* Why a role has no result. */
+struct failure {
+    const char *step;               /* of fetch.h; NULL: "sandbox" */
+    long http;                      /* the status, 0: none */
+    struct digest expected, actual; /* of step "digest" */
+};
+
+/* A new "error" frame. NULL: no memory, or a text that is not UTF-8. */
+json_t *talk_error(const struct failure *f, const struct err *e);
 
 #endif

@@ -1,7 +1,6 @@
 #include "slug/fetch/transport.h"
 
 #include "base/clock.h"
-#include "slug/fetch/http.h"
 
 #include <errno.h>
 #include <string.h>

@@ -6,8 +6,11 @@
 
 #include "slug/fetch/store.h"
 
+#include <sys/socket.h>
+
 #define TRANSPORT_CHUNK     32768 /* bytes libcurl reads at once, for each connection */
 #define TRANSPORT_REDIRECTS 5
+#define TRANSPORT_MANY      "over the limit of 5 redirects"
 
 /* What a connection was refused for, so that the error can say it. Lives as long as the handle. */
 struct transport_guard {
@@ -19,6 +22,10 @@ struct transport_guard {
  * another scheme. The operator's fault when URL is none. */
 int transport_set(CURL *easy, const struct store_env *env, const char *url, bool follow,
                   struct transport_guard *guard, struct err *e);
+
+/* (address.c) 169.254.0.0/16, fe80::/10 and EC2's fd00:ec2::254, where instance metadata lives;
+ * also as an IPv4 address within IPv6 (mapped, compatible or NAT64). Pure. */
+bool address_is_link_local(const struct sockaddr *addr);
 
 /* A time between 1/2 and 3/2 of FIRST_MS * 3^(TRY-1), capped; TRY counts from 1. Pure. */
 #define BACKOFF_FIRST_MS 250u

@@ -32,7 +32,7 @@ fuzz: $(FUZZ_TARGETS)
 	    exit $$status
 
 # The tests that start the real program.
-$(BUILD)/tests/test_fetch $(BUILD)/tests/test_fetch_roles $(BUILD)/tests/test_slugs: | $(BUILD)/bin/dynod-fetch
+$(BUILD)/tests/test_fetch_roles $(BUILD)/tests/test_slugs: | $(BUILD)/bin/dynod-fetch
 
 # A download, with most of the fetch and libcurl, which the others do without.
 FUZZ_FETCH = $(filter-out %/seccomp.c %/confine.c %/landlock.c slug/fetch/role_%.c,$(LIB_SRC_fetch))

@@ -7,7 +7,9 @@
 #include "base/str.h"
 #include "download_server.h"
 #include "slug/fetch/download.h"
+#include "slug/fetch/transport.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
@@ -181,7 +183,8 @@ static void assert_whole(struct got *g, size_t len)
 
 static void assert_failed(struct got *g, const char *step, enum fault fault, const char *text)
 {
-    assert_true(g->r < 0);
+    if (g->r == 0)
+        fail_msg("no error, but expected: %s", text);
     if (strcmp(g->m.step, step) != 0 || g->e.fault != fault || !strstr(g->e.text, text))
         fail_msg("%s of step %s expected, but %s, fault %s: %s", text, step, g->m.step,
                  fault_name(g->e.fault), g->e.text);
@@ -484,6 +487,7 @@ static void retry_after_is_heeded(void **state)
 REFUSES(gone, "404 Not Found")
 REFUSES(forbidden, "403 Forbidden")
 REFUSES(moved, "304 Not Modified")
+REFUSES(nothing, "204 No Content")
 REFUSES(down, "502 Bad Gateway")
 REFUSES(unsupported, "501 Not Implemented")
 
@@ -522,6 +526,7 @@ static void refusals_have_a_fault(void **state)
         {forbidden, FAULT_OPERATOR, "HTTP status 403", 1},
         {skewed, FAULT_OPERATOR, "s ahead of the store's)", 1},
         {moved, FAULT_OPERATOR, "HTTP status 304", 1},
+        {nothing, FAULT_OPERATOR, "HTTP status 204", 1},
         {unsupported, FAULT_PLATFORM, "HTTP status 501", 1},
         {page, FAULT_OPERATOR, "an HTML page, not a slug", 1},
         {page_unnamed, FAULT_OPERATOR, "an HTML page, not a slug", 1},
@@ -540,25 +545,128 @@ static void refusals_have_a_fault(void **state)
     }
 }
 
-static bool to_metadata(struct server_request *rq)
+/* Where the server of the next test sends everybody, with the number of its answer behind. */
+static const char *elsewhere;
+
+static bool redirects(struct server_request *rq)
 {
-    server_head(rq, "302 F", "Location: http://169.254.169.254/x\r\nContent-Length: 0\r\n");
+    char fields[300];
+
+    (void)snprintf(fields, sizeof(fields), "Location: %s%u\r\nContent-Length: 0\r\n", elsewhere,
+                   rq->number);
+    server_head(rq, "302 F", fields);
     return false;
 }
 
-static bool to_file(struct server_request *rq)
-{
-    server_head(rq, "302 F", "Location: file:///etc/passwd\r\nContent-Length: 0\r\n");
-    return false;
-}
+/* Addresses of instance metadata and of the link, as they can be written. */
+static const char *const link_local[] = {
+    "http://169.254.169.254/x",
+    "http://169.254.0.1/x",
+    "http://2852039166/x",    /* the first one, as a number */
+    "http://0xa9fea9fe/x",    /* and again */
+    "http://169.254.43518/x", /* and again */
+    "http://[::ffff:169.254.169.254]/x",
+    "http://[::169.254.169.254]/x",
+    "http://[64:ff9b::169.254.169.254]/x",
+    "http://[fe80::1]/x",
+    "http://[febf::1]/x",
+    "http://[fd00:ec2::254]/x",
+};
 
 static void redirects_have_limits(void **state)
 {
+    struct server_counts n;
+
     (void)state;
-    struct got g = fetch_from(to_metadata, SMALL, NULL);
-    assert_failed(&g, "connect", FAULT_OPERATOR, "leads to a link-local address");
-    g = fetch_from(to_file, SMALL, NULL);
+    for (size_t i = 0; i < sizeof(link_local) / sizeof(link_local[0]); i++) {
+        elsewhere = link_local[i];
+        struct got g = fetch_from(redirects, SMALL, NULL);
+        assert_failed(&g, "connect", FAULT_OPERATOR, "leads to a link-local address");
+        struct job j = job_for(link_local[i], SMALL); /* nor without a redirect */
+        g = fetch(&j);
+        assert_failed(&g, "connect", FAULT_OPERATOR, "leads to a link-local address");
+    }
+    elsewhere = "file:///etc/passwd";
+    struct got g = fetch_from(redirects, SMALL, NULL);
     assert_failed(&g, "http", FAULT_OPERATOR, "rotocol");
+    elsewhere = "ftp://127.0.0.1/x";
+    g = fetch_from(redirects, SMALL, NULL);
+    assert_failed(&g, "http", FAULT_OPERATOR, "rotocol");
+    elsewhere = "/";
+    g = fetch_from(redirects, SMALL, &n);
+    assert_failed(&g, "http", FAULT_OPERATOR, "over the limit of 5 redirects");
+    assert_int_equal(n.requests, 6);
+}
+
+static bool is_link_local(const char *text)
+{
+    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6};
+    struct sockaddr_in v4 = {.sin_family = AF_INET};
+
+    if (inet_pton(AF_INET, text, &v4.sin_addr) == 1)
+        return address_is_link_local((struct sockaddr *)&v4);
+    assert_int_equal(inet_pton(AF_INET6, text, &v6.sin6_addr), 1);
+    return address_is_link_local((struct sockaddr *)&v6);
+}
+
+static void the_link_ends_where_it_ends(void **state)
+{
+    static const char *const others[] = {"169.253.255.255", "169.255.0.0",     "127.0.0.1",
+                                         "254.169.254.169", "fec0::1",         "fe7f::1",
+                                         "fd00:ec2::253",   "::ffff:10.0.0.1", "64:ff9b::10.0.0.1"};
+    static const char *const inside[] = {"169.254.0.0", "169.254.255.255", "fe80::",
+                                         "febf:ffff::", "fd00:ec2::254",   "::ffff:169.254.1.1"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+        if (is_link_local(others[i]))
+            fail_msg("%s", others[i]);
+    for (size_t i = 0; i < sizeof(inside) / sizeof(inside[0]); i++)
+        if (!is_link_local(inside[i]))
+            fail_msg("%s", inside[i]);
+}
+
+static bool with_password(struct server_request *rq)
+{
+    if (!strstr(rq->head, "Authorization: Basic dXNlcjpwYXNz\r\n")) { /* user:pass */
+        server_error(rq, "401 Unauthorized");
+        return true;
+    }
+    return small(rq);
+}
+
+static bool empty(struct server_request *rq)
+{
+    server_error(rq, "200 OK");
+    return true;
+}
+
+static void an_address_may_have_a_password(void **state)
+{
+    (void)state;
+    struct got g = fetch_from(with_password, SMALL, NULL);
+    assert_whole(&g, SMALL);
+}
+
+static void nothing_is_a_slug_of_no_bytes(void **state)
+{
+    (void)state;
+    struct got g = fetch_from(empty, 0, NULL); /* for unpack to refuse */
+    assert_whole(&g, 0);
+}
+
+static void nobody_listens(void **state)
+{
+    struct server s;
+
+    (void)state;
+    server_start(&s, small, SMALL);
+    server_stop(&s);
+    struct job j = job_for(s.url, SMALL);
+    j.total_ms = 1000; /* gives up before the last try */
+    struct got g = fetch(&j);
+    assert_int_equal(g.e.errnum, ECONNREFUSED);
+    assert_failed(&g, "connect", FAULT_PLATFORM, "127.0.0.1");
 }
 
 static void sizes_have_limits(void **state)
@@ -980,6 +1088,10 @@ int main(void)
         cmocka_unit_test(retry_after_is_heeded),
         cmocka_unit_test(refusals_have_a_fault),
         cmocka_unit_test(redirects_have_limits),
+        cmocka_unit_test(the_link_ends_where_it_ends),
+        cmocka_unit_test(an_address_may_have_a_password),
+        cmocka_unit_test(nothing_is_a_slug_of_no_bytes),
+        cmocka_unit_test(nobody_listens),
         cmocka_unit_test(sizes_have_limits),
         cmocka_unit_test(another_object_is_never_glued_on),
         cmocka_unit_test(a_second_change_ends_the_mirror),

@@ -274,38 +274,37 @@ static int trace(void)
 #define LOAD    ROLE(CONFINE_DOWNLOAD)
 #define TREE    ROLE(CONFINE_UNPACK_TREE)
 #define UNPACK  (TREE | ROLE(CONFINE_UNPACK))
-#define WHOLE   ROLE(CONFINE_WHOLE)
-#define ALL     (LOAD | UNPACK | WHOLE | ROLE(CONFINE_IMAGE) | ROLE(CONFINE_SEAL))
+#define ALL     (LOAD | UNPACK | ROLE(CONFINE_IMAGE) | ROLE(CONFINE_SEAL))
 
 static const struct call {
     const char *name;
     int (*fn)(void);
     unsigned may;
 } calls[] = {
-    {"a TCP socket", tcp_socket, LOAD | WHOLE},
-    {"a TCP socket of IPv6", tcp6_socket, LOAD | WHOLE},
-    {"a UDP socket", dns_socket, LOAD | WHOLE},
+    {"a TCP socket", tcp_socket, LOAD},
+    {"a TCP socket of IPv6", tcp6_socket, LOAD},
+    {"a UDP socket", dns_socket, LOAD},
     {"a Unix socket", unix_socket, NOBODY},
-    {"a socket pair", pair, LOAD | WHOLE},
-    {"connect", tcp_connect, LOAD | WHOLE},
+    {"a socket pair", pair, LOAD},
+    {"connect", tcp_connect, LOAD},
     {"bind", tcp_bind, NOBODY},
     {"listen", tcp_listen, NOBODY},
     {"accept", tcp_accept, NOBODY},
     {"fork", make_process, NOBODY},
-    {"a thread", make_thread, LOAD | UNPACK | WHOLE},
-    {"read what the resolver reads", read_resolver, LOAD | WHOLE},
+    {"a thread", make_thread, LOAD | UNPACK},
+    {"read what the resolver reads", read_resolver, LOAD},
     {"read another file", read_other, NOBODY},
     {"read /proc", read_proc, NOBODY},
-    {"make a file", make_file, TREE | WHOLE},
+    {"make a file", make_file, TREE},
     {"make a file outside", make_file_outside, NOBODY},
-    {"make a link", make_link, TREE | WHOLE},
-    {"make a directory", make_dir, TREE | WHOLE},
-    {"remove", remove_file, TREE | WHOLE},
-    {"list", list, TREE | WHOLE},
-    {"fchmod", change_mode, TREE | WHOLE},
+    {"make a link", make_link, TREE},
+    {"make a directory", make_dir, TREE},
+    {"remove", remove_file, TREE},
+    {"list", list, TREE},
+    {"fchmod", change_mode, TREE},
     {"chmod", change_mode_by_path, NOBODY},
     {"pwrite", write_at, ALL},
-    {"ftruncate", truncate_it, LOAD | UNPACK | WHOLE},
+    {"ftruncate", truncate_it, LOAD | UNPACK},
     {"map memory", map, ALL},
     {"map executable memory", map_executable, NOBODY},
     {"make memory executable", make_executable, NOBODY},
@@ -318,8 +317,7 @@ static const struct call {
 };
 #define N_CALLS (sizeof(calls) / sizeof(calls[0]))
 
-static const char *const role_names[] = {"whole",       "download", "unpack",
-                                         "unpack tree", "image",    "seal"};
+static const char *const role_names[] = {"download", "unpack", "unpack tree", "image", "seal"};
 #define UNCONFINED (-1)
 
 /* The status of a child of ROLE that makes the call: its errno. 100: it could not be confined. */
@@ -334,7 +332,7 @@ static int make_call(int role, int (*fn)(void))
         struct err e = ERR_INIT;
 
         fetch_drop();
-        if (role == CONFINE_WHOLE || role == CONFINE_UNPACK_TREE)
+        if (role == CONFINE_UNPACK_TREE)
             c.dir = dir;
         if (role != UNCONFINED && confine(&c, &e) < 0) {
             (void)dprintf(2, "# %s\n", e.text);
@@ -386,7 +384,6 @@ static void without_it_all_of_this_works(void **state)
         (void)state;                                                                               \
         check_role(role);                                                                          \
     }
-CHECKS(the_whole_fetch, CONFINE_WHOLE)
 CHECKS(download, CONFINE_DOWNLOAD)
 CHECKS(unpack, CONFINE_UNPACK)
 CHECKS(unpack_into_a_directory, CONFINE_UNPACK_TREE)
@@ -443,7 +440,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(without_it_all_of_this_works),
-        cmocka_unit_test(the_whole_fetch),
         cmocka_unit_test(download),
         cmocka_unit_test(unpack),
         cmocka_unit_test(unpack_into_a_directory),

@@ -4,15 +4,19 @@
 #include "base/name.h"
 #include "fetchrun.h"
 #include "slug/pack.h"
+#include "tarball.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -61,6 +65,8 @@ static int tear_down(void **state)
 }
 
 /* --- one fetch of several processes --- */
+
+#define RATIO 1000000 /* one slug here is nearly all zeros */
 
 struct crew {
     struct fetch_run download, unpack, image;
@@ -131,7 +137,7 @@ static struct crew fetch_tree(const char *name, const char *digest, int top)
     start(&c.download, "download");
     start(&c.unpack, "unpack");
     const int fds[] = {pipe[0], top};
-    ask(&c.unpack, json_pack("{s:s}", "to", "directory"), fds, 2);
+    ask(&c.unpack, json_pack("{s:s,s:{s:i}}", "to", "directory", "limits", "ratio", RATIO), fds, 2);
     ask_download(&c.download, name, digest, pipe[1]);
     close(pipe[0]);
     close(pipe[1]);
@@ -153,7 +159,8 @@ static struct crew fetch_image(const char *name, const char *digest, int image)
     start(&c.download, "download");
     const int of_image[] = {entries[1], image}, of_unpack[] = {pipe[0], image, entries[0]};
     ask(&c.image, json_pack("{s:{s:i,s:i}}", "image", "uid", 1000, "gid", 1000), of_image, 2);
-    ask(&c.unpack, json_pack("{s:s}", "to", "image"), of_unpack, 3);
+    ask(&c.unpack, json_pack("{s:s,s:{s:i}}", "to", "image", "limits", "ratio", RATIO), of_unpack,
+        3);
     ask_download(&c.download, name, digest, pipe[1]);
     for (int i = 0; i < 2; i++) {
         close(pipe[i]);
@@ -245,19 +252,87 @@ static void three_roles_make_an_image_and_a_fourth_seals_it(void **state)
     assert_int_equal(strlen(json_str(ok_of(sealed), "digest", "")), 64);
 }
 
-static void a_bad_archive_is_unpacks_to_tell(void **state)
+static void write_file(const char *name, const struct str *s)
 {
-    static const char text[] = "\x1f\x8b but no more than that";
-    scoped_fd top = make_top();
     struct err e = ERR_INIT;
 
+    assert_int_equal(file_write_atomic(AT_FDCWD, in_base(name), s->data, s->len, 0644, &e), 0);
+}
+
+/* The two errors of NAME into a directory, DIGEST asked for unless NULL. STEP of download's NULL:
+ * it has none. */
+static void assert_refused(const char *name, const char *digest, const char *of_unpack,
+                           const char *of_download, const char *text)
+{
+    scoped_fd top = make_top();
+    scoped(crew_done) struct crew c = fetch_tree(name, digest, top);
+
+    assert_error(c.unpacked, of_unpack, "app", of_download ? "" : text);
+    if (of_download)
+        assert_error(c.downloaded, of_download, "platform", text);
+    assert_int_equal(access(in_base("top/app"), F_OK), -1);
+}
+
+#define ZERO_DIGEST "0000000000000000000000000000000000000000000000000000000000000000"
+
+static void a_bad_archive_is_unpacks_to_tell(void **state)
+{
+    scoped(str_done) struct str s = {0};
+
     (void)state;
-    assert_int_equal(file_write_atomic(AT_FDCWD, in_base("bad.tgz"), text, sizeof(text), 0644, &e),
-                     0);
-    scoped(crew_done) struct crew c = fetch_tree("bad.tgz", NULL, top);
-    assert_error(c.unpacked, "gzip", "app", "");
-    scoped(crew_done) struct crew d = fetch_tree("bad.tgz", packed.digest.hex, make_top());
-    assert_error(d.downloaded, "digest", "platform", "Checksum does not match");
+    str_add(&s, "\x1f\x8b but no more than that");
+    write_file("bad.tgz", &s);
+    assert_refused("bad.tgz", NULL, "gzip", NULL, "gzip");
+    str_done(&s);
+    gzip_add(&s, "no tar", 6);
+    write_file("bad.tgz", &s);
+    assert_refused("bad.tgz", NULL, "archive", NULL, "tar");
+}
+
+/* Whatever the archive is, that it is not the one that was asked for says it better. */
+static void the_digest_is_the_truer_message(void **state)
+{
+    scoped(str_done) struct str s = {0};
+    scoped_free char *slug = NULL;
+    struct err e = ERR_INIT;
+    size_t len;
+
+    (void)state;
+    str_add(&s, "\x1f\x8b but no more than that");
+    write_file("bad.tgz", &s);
+    assert_refused("bad.tgz", packed.digest.hex, "gzip", "digest", "Checksum does not match");
+    str_done(&s);
+    gzip_add(&s, "no tar", 6);
+    write_file("bad.tgz", &s);
+    assert_refused("bad.tgz", ZERO_DIGEST, "archive", "digest", "Checksum does not match");
+    str_done(&s);
+    assert_int_equal(file_read(AT_FDCWD, in_base("slug.tgz"), 64 << 20, &slug, &len, &e), 0);
+    str_add_n(&s, slug, len);
+    s.data[len / 2] ^= 1; /* damaged on the way: not the archive's fault */
+    write_file("bad.tgz", &s);
+    assert_refused("bad.tgz", packed.digest.hex, "gzip", "digest", "Checksum does not match");
+    s.data[len / 2] ^= 1;
+    str_add(&s, "garbage"); /* as it was asked for, garbage and all */
+    write_file("bad.tgz", &s);
+    assert_refused("bad.tgz", NULL, "gzip", NULL, "gzip");
+}
+
+static void a_wrong_digest_is_r17(void **state)
+{
+    scoped_fd top = make_top();
+    scoped(crew_done) struct crew c = fetch_tree("slug.tgz", ZERO_DIGEST, top);
+    const json_t *error = json_object_get(c.downloaded, "error");
+    char text[300];
+
+    (void)state;
+    (void)snprintf(text, sizeof(text),
+                   "Checksum does not match expected value. Expected: SHA256:%s Actual: SHA256:%s",
+                   ZERO_DIGEST, packed.digest.hex);
+    assert_string_equal(json_str(error, "text", ""), text);
+    assert_error(c.downloaded, "digest", "platform", text);
+    assert_string_equal(json_str(error, "expected", ""), ZERO_DIGEST);
+    assert_string_equal(json_str(error, "actual", ""), packed.digest.hex);
+    (void)ok_of(c.unpacked); /* it knows no digest: who publishes looks at both */
 }
 
 static void bad_requests_are_answered(void **state)
@@ -279,6 +354,12 @@ static void bad_requests_are_answered(void **state)
         {"download", "{\"mirrors\":[\"https://h/\"],\"limits\":{\"connections\":65}}",
          "\"connections\""},
         {"download", "{\"mirrors\":[\"https://h/\"],\"limits\":{\"stall_ms\":0}}", "\"stall_ms\""},
+        {"download", "{\"mirrors\":[\"https://h/\"],\"limits\":[]}", "\"limits\""},
+        {"download", "{\"mirrors\":[\"https://h/\"],\"allow_http\":1}", "\"allow_http\""},
+        {"download", "{\"mirrors\":[\"file:///x\"]}", "came without its file"},
+        {"unpack", "{\"to\":\"directory\",\"limits\":[]}", "\"limits\""},
+        {"unpack", "{\"to\":\"directory\",\"limits\":{\"entries\":0}}", "\"entries\""},
+        {"unpack", "{\"to\":\"directory\",\"limits\":{\"depth\":5000}}", "\"depth\""},
         {"unpack", "{}", "\"to\" is missing"},
         {"unpack", "{\"to\":\"directory\"}", "without a directory"},
         {"unpack", "{\"to\":\"image\"}", "without an image"},
@@ -294,7 +375,8 @@ static void bad_requests_are_answered(void **state)
 
         assert_int_equal(pipe2(pipe, O_CLOEXEC), 0);
         bool unpack = !strcmp(cases[i].role, "unpack");
-        const int fds[] = {unpack ? pipe[0] : spool, unpack ? spool : pipe[1], spool};
+        scoped_fd top = strstr(cases[i].request, "limits") ? make_top() : spool_new();
+        const int fds[] = {unpack ? pipe[0] : spool, unpack ? top : pipe[1], spool};
         start(&f, cases[i].role);
         ask(&f, json_loads(cases[i].request, 0, NULL), fds, strstr(cases[i].text, "image") ? 2 : 3);
         scoped(json_freep) json_t *result = end(&f);
@@ -306,6 +388,71 @@ static void bad_requests_are_answered(void **state)
                      json_str(error, "text", "no error"));
         assert_string_equal(json_str(error, "fault", ""), "platform");
     }
+}
+
+static void bad_addresses_are_the_operators(void **state)
+{
+    static const struct {
+        const char *url, *text;
+    } cases[] = {
+        {"http://u:secret@h/x?sig=secret", "http://h/x: plain http is not allowed"},
+        {"ftp://h/x", "not a scheme"},
+        {"no url", "not a URL"},
+        {"https://", "not a URL"},
+        {"https://h:99999/", "not a URL"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        scoped_fd spool = spool_new();
+        struct fetch_run f = {0};
+        int pipe[2];
+
+        assert_int_equal(pipe2(pipe, O_CLOEXEC), 0);
+        const int fds[] = {spool, pipe[1]};
+        start(&f, "download");
+        ask(&f, json_pack("{s:[s]}", "mirrors", cases[i].url), fds, 2);
+        scoped(json_freep) json_t *result = end(&f);
+        assert_error(result, "http", "operator", cases[i].text);
+        scoped_free char *all = json_dumps(result, 0);
+        assert_null(strstr(all, "secret"));
+        close(pipe[0]);
+        close(pipe[1]);
+    }
+}
+
+/* Started by hand as ARGV says, on what is no socket. */
+static void assert_usage(char *const argv[])
+{
+    scoped_fd bin = fetch_binary();
+    int out[2], status;
+    char text[200] = "", *envp[] = {NULL};
+
+    assert_int_equal(pipe2(out, O_CLOEXEC), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)dup2(open("/dev/null", O_RDONLY | O_CLOEXEC), 0);
+        (void)dup2(out[1], 2);
+        (void)fexecve(bin, argv, envp);
+        _exit(98);
+    }
+    close(out[1]);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(WEXITSTATUS(status), 2);
+    assert_true(fd_read_full(out[0], text, sizeof(text) - 1) > 0);
+    assert_non_null(strstr(text, "usage:"));
+    close(out[0]);
+}
+
+static void without_a_role_or_a_socket_it_tells_its_use(void **state)
+{
+    static char name[] = "dynod-fetch", role[] = "unpack", other[] = "whole";
+
+    (void)state;
+    assert_usage((char *[]){name, NULL});
+    assert_usage((char *[]){name, role, NULL});
+    assert_usage((char *[]){name, other, NULL});
+    assert_usage((char *[]){name, role, role, NULL});
 }
 
 static const char *const roles[] = {"download", "unpack", "image", "seal"};
@@ -367,9 +514,12 @@ static bool has_status(const struct fetch_run *f, const char *line)
 
 static void each_runs_confined(void **state)
 {
-    static const char *const lines[] = {"NoNewPrivs:\t1\n", "Seccomp:\t2\n",
+    static const char *const lines[] = {"NoNewPrivs:\t1\n",
+                                        "Seccomp:\t2\n",
                                         "CapPrm:\t0000000000000000\n",
-                                        "CapEff:\t0000000000000000\n"};
+                                        "CapEff:\t0000000000000000\n",
+                                        "CapInh:\t0000000000000000\n",
+                                        "CapAmb:\t0000000000000000\n"};
     scoped_fd top = make_top();
     int pipe[2];
 
@@ -401,16 +551,200 @@ static void each_runs_confined(void **state)
     close(pipe[1]);
 }
 
+/* Both at work: unpack waits for a pipe that stays open, download for one that nobody reads. */
+static void without_their_agent_they_end(void **state)
+{
+    struct fetch_run f = {0}, g = {0};
+    scoped_fd top = make_top();
+    scoped_fd spool = spool_new();
+    scoped_fd file = memfd_create("slug", MFD_CLOEXEC);
+    struct err e = ERR_INIT;
+    struct frame frame;
+    int pipe[2];
+
+    (void)state;
+    assert_int_equal(pipe2(pipe, O_CLOEXEC), 0);
+    assert_int_equal(ftruncate(file, 32 << 20), 0);
+    const int of_unpack[] = {pipe[0], top}, of_download[] = {spool, pipe[1], file};
+    start(&f, "unpack");
+    ask(&f, json_pack("{s:s}", "to", "directory"), of_unpack, 2);
+    assert_int_equal(fetch_frame(&f, &frame, &e), 1); /* it is at work */
+    frame_done(&frame);
+    fetch_wait(&f);                   /* closes our end first */
+    assert_true(WIFEXITED(f.status)); /* and not by a signal */
+    start(&g, "download");
+    ask(&g, json_pack("{s:[s],s:[i]}", "mirrors", "file:///x", "files", 0), of_download, 3);
+    assert_int_equal(fetch_frame(&g, &frame, &e), 1);
+    frame_done(&frame);
+    fetch_wait(&g);
+    assert_true(WIFEXITED(g.status));
+    close(pipe[0]);
+    close(pipe[1]);
+}
+
+/* Case 13 of the battery: whenever it dies, `app` is whole or not there. */
+static void killed_at_any_time_it_leaves_no_half_slug(void **state)
+{
+    int whole = 0;
+
+    (void)state;
+    for (int i = 0; i < 25; i++) {
+        struct timespec t = {.tv_nsec = 2000000L * i};
+        scoped_fd top = make_top();
+        scoped_fd slug = open(in_base("slug.tgz"), O_RDONLY | O_CLOEXEC);
+        const int fds[] = {slug, top};
+        struct fetch_run f = {0};
+        char command[600];
+
+        start(&f, "unpack");
+        ask(&f, json_pack("{s:s}", "to", "directory"), fds, 2);
+        (void)nanosleep(&t, NULL);
+        (void)kill(f.pid, SIGKILL);
+        fetch_wait(&f);
+        if (access(in_base("top/app"), F_OK) < 0)
+            continue;
+        whole++;
+        (void)snprintf(command, sizeof(command), "diff -r %s/d %s/top/app", base, base);
+        assert_int_equal(system(command), 0);
+    }
+    assert_true(whole < 25); /* some were killed before */
+}
+
+static int write_proc(const char *path, const char *text)
+{
+    scoped_fd fd = open(path, O_WRONLY | O_CLOEXEC);
+
+    return fd < 0 ? -1 : fd_write_full(fd, text, strlen(text));
+}
+
+/* A mount namespace, and for a plain user the user namespace that it takes. */
+static int own_mounts(void)
+{
+    char uids[64], gids[64];
+
+    (void)snprintf(uids, sizeof(uids), "%u %u 1", geteuid(), geteuid());
+    (void)snprintf(gids, sizeof(gids), "%u %u 1", getegid(), getegid());
+    if (geteuid() == 0)
+        return unshare(CLONE_NEWNS);
+    if (unshare(CLONE_NEWNS | CLONE_NEWUSER) < 0 ||
+        write_proc("/proc/self/setgroups", "deny") < 0 ||
+        write_proc("/proc/self/uid_map", uids) < 0)
+        return -1;
+    return write_proc("/proc/self/gid_map", gids);
+}
+
+/* Case 14: on a disk of 1 MB. */
+static int on_a_small_disk(void)
+{
+    struct fetch_run f = {0};
+
+    if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        mount("small", in_base("top"), "tmpfs", 0, "size=1m,mode=0777") < 0)
+        return 77;
+    int top = open(in_base("top"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int fds[] = {open(in_base("slug.tgz"), O_RDONLY | O_CLOEXEC), top};
+    struct err e = ERR_INIT;
+    json_t *request = json_pack("{s:s}", "to", "directory");
+    if (fetch_start_role(&f, "unpack", 1) < 0 || frame_send(f.conn, request, fds, 2, &e) < 0)
+        return 1;
+    json_t *result = fetch_result(&f);
+    const json_t *error = json_object_get(result, "error");
+    fetch_wait(&f);
+    if (json_int(error, "errno", 0) != ENOSPC)
+        (void)dprintf(2, "# %s\n", json_str(error, "text", "no error"));
+    return !strcmp(json_str(error, "step", ""), "disk") &&
+                   !strcmp(json_str(error, "fault", ""), "platform") &&
+                   json_int(error, "errno", 0) == ENOSPC && access(in_base("top/app"), F_OK) < 0
+               ? 0
+               : 2;
+}
+
+static void a_full_disk_is_the_platforms(void **state)
+{
+    int status;
+
+    (void)state;
+    close(make_top());
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(own_mounts() < 0 ? 77 : on_a_small_disk());
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    if (WEXITSTATUS(status) == 77)
+        skip(); /* no mounts for us here */
+    assert_int_equal(status, 0);
+}
+
+#define RSS_MAX_KB 65536 /* of the three together */
+
+/* 150,000 entries and 40 MB of headers in one slug. */
+static void make_many(struct str *gz)
+{
+    static char comment[900000];
+    struct str t = {0}, records = {0};
+
+    memset(comment, 'x', sizeof(comment));
+    tar_file(&t, "app/Procfile", 0644, "web: x\n");
+    for (int i = 0; i < 45; i++) {
+        pax_record(&records, "comment", comment, sizeof(comment));
+        tar_pax(&t, 'x', &records);
+        tar_file(&t, "app/x", 0644, "");
+        if (i == 22)
+            gzip_add(gz, t.data, t.len), str_done(&t);
+    }
+    gzip_add(gz, t.data, t.len);
+    str_done(&t);
+    for (int i = 0; i < 15000; i++)
+        tar_dir(&t, i % 2 ? "app/a" : "app/b", 0755);
+    for (int i = 0; i < 10; i++)
+        gzip_add(gz, t.data, t.len);
+    str_done(&t);
+    tar_end(&t);
+    gzip_add(gz, t.data, t.len);
+    str_done(&t);
+}
+
+/* Memory does not follow what is in a slug. */
+static void memory_is_bounded(void **state)
+{
+    scoped_fd image = open(in_base("image"), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    scoped(str_done) struct str gz = {0};
+
+    (void)state;
+    make_many(&gz);
+    write_file("many.tgz", &gz);
+    scoped(crew_done) struct crew c = fetch_image("many.tgz", NULL, image);
+    assert_int_equal(json_int(ok_of(c.unpacked), "entries", 0), 150046);
+    (void)ok_of(c.imaged);
+    long all = c.download.usage.ru_maxrss + c.unpack.usage.ru_maxrss + c.image.usage.ru_maxrss;
+    print_message("%ld + %ld + %ld kB\n", c.download.usage.ru_maxrss, c.unpack.usage.ru_maxrss,
+                  c.image.usage.ru_maxrss);
+#ifndef __SANITIZE_ADDRESS__
+    if (all > RSS_MAX_KB)
+        fail_msg("%ld kB", all);
+#endif
+    scoped_fd top = make_top();
+    scoped(crew_done) struct crew d = fetch_tree("many.tgz", NULL, top);
+    assert_int_equal(json_int(ok_of(d.unpacked), "entries", 0), 150046);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(two_roles_make_a_tree),
         cmocka_unit_test(three_roles_make_an_image_and_a_fourth_seals_it),
         cmocka_unit_test(a_bad_archive_is_unpacks_to_tell),
+        cmocka_unit_test(the_digest_is_the_truer_message),
+        cmocka_unit_test(a_wrong_digest_is_r17),
         cmocka_unit_test(bad_requests_are_answered),
+        cmocka_unit_test(bad_addresses_are_the_operators),
+        cmocka_unit_test(without_a_role_or_a_socket_it_tells_its_use),
         cmocka_unit_test(a_role_that_is_not_needed_ends),
         cmocka_unit_test(root_is_refused_in_every_role),
         cmocka_unit_test(each_runs_confined),
+        cmocka_unit_test(without_their_agent_they_end),
+        cmocka_unit_test(killed_at_any_time_it_leaves_no_half_slug),
+        cmocka_unit_test(a_full_disk_is_the_platforms),
+        cmocka_unit_test(memory_is_bounded),
     };
 
     return cmocka_run_group_tests_name("fetch_roles", tests, set_up, tear_down);
