@@ -20,6 +20,8 @@ struct limits {
     uint64_t pids;
     unsigned cpu_shares;  /* 1024: one share (v2: cpu.weight 100 each) */
     unsigned cpu_percent; /* hard cap, 100: one core */
+    uint64_t disk_bytes;  /* of what it writes, and how many files; not the cgroup's, but its */
+    uint64_t disk_inodes; /* scratch's (scratch.h) */
 };
 
 struct cgroup_usage {

@@ -121,34 +121,3 @@ int sandbox_open(const struct sandbox_config *config, struct sandbox **ret, stru
     *ret = TAKE_PTR(s);
     return 0;
 }
-
-/* One of the three directories of a scratch. */
-static int make_part(int dir, const char *name, mode_t mode, uid_t uid, gid_t gid, struct err *e)
-{
-    if (mkdirat(dir, name, 0700) < 0)
-        return err_set(e, errno, "make the scratch directory %s", name);
-    if (uid != (uid_t)-1 && fchownat(dir, name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0)
-        return err_set(e, errno, "give the scratch directory %s to %u:%u", name, uid, gid);
-    return fchmodat(dir, name, mode, 0) < 0 ? err_set(e, errno, "set the mode of %s", name) : 0;
-}
-
-int sandbox_scratch(const struct sandbox *s, int dirfd, const char *name, uid_t uid, gid_t gid,
-                    int *ret_fd, struct err *e)
-{
-    if (mkdirat(dirfd, name, 0700) < 0)
-        return err_set(e, errno, "make the scratch directory %s", name);
-    scoped_fd fd = openat(dirfd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0)
-        return err_set(e, errno, "open the scratch directory %s", name);
-    if (s->rootless)
-        uid = (uid_t)-1; /* ours already */
-    int r = make_part(fd, "upper", 0755, uid, gid, e);
-    if (r == 0)
-        r = make_part(fd, "work", 0700, (uid_t)-1, gid, e); /* the overlay's own */
-    if (r == 0)
-        r = make_part(fd, "tmp", 01777, uid, gid, e);
-    if (r < 0)
-        return r;
-    *ret_fd = TAKE_FD(fd);
-    return 0;
-}

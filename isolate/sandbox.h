@@ -52,16 +52,17 @@ bool sandbox_has_bash(const struct sandbox *s);
 int sandbox_userns(const struct sandbox *s, uid_t uid, gid_t gid, int *ret_fd, struct err *e);
 
 /* Everything that one start needs, decided. Descriptors are borrowed for the call; all are CLOEXEC.
- * slug_fd and scratch_fd must have been opened in the agent's own mount namespace (rootless: after
- * sandbox_enter_rootless()): the kernel clones no mount of another one. */
+ * slug_fd and a scratch_fd that is a directory must have been opened in the agent's own mount
+ * namespace (rootless: after sandbox_enter_rootless()): the kernel clones no mount of another one.
+ */
 struct plan {
     const char *hostname;
     uid_t uid; /* host ids of the dyno; rootless: the agent's own */
     gid_t gid;
     int userns_fd;  /* from sandbox_userns(); -1 when rootless: the child makes its own */
     int slug_fd;    /* O_PATH directory: the overlay's lower layer; -1: an empty /app */
-    int scratch_fd; /* O_PATH of an empty directory for what the dyno writes; made by
-                     * sandbox_scratch() */
+    int scratch_fd; /* what the dyno writes: struct scratch (scratch.h), its fd and its mounted */
+    bool scratch_mounted;
     struct cgroup *cgroup;
     struct limits limits; /* for rlimits that follow the size (processes) */
     int stdio[3];         /* the command's; -1: /dev/null for 0, the log pipe for 1 and 2 */
@@ -72,11 +73,6 @@ struct plan {
     int record_fd;
     int launch_fd;
 };
-
-/* Makes SCRATCH/upper, work and tmp below the directory NAME of DIRFD (which it creates), owned as
- * the dyno's writes need. *ret_fd: O_PATH of it, the caller's. */
-int sandbox_scratch(const struct sandbox *s, int dirfd, const char *name, uid_t uid, gid_t gid,
-                    int *ret_fd, struct err *e);
 
 /* A child on its way to dyno-init. */
 struct spawned {

@@ -4,20 +4,18 @@
 #include "base/fdio.h"
 #include "base/scoped.h"
 #include "isolate/kernel.h"
+#include "isolate/loopdev.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <linux/loop.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 
 #define PATH_TEXT_MAX 320
-#define LOOP_TRIES    8 /* others take loop devices too */
 #define IMAGE_ATTRS   (K_ATTR_RDONLY | K_ATTR_NOSUID | K_ATTR_NODEV)
 
 struct slugimages {
@@ -106,40 +104,13 @@ static int mount_source(const char *source, int *ret, struct err *e)
     return 0;
 }
 
-/* A free loop device that reads IMAGE and goes with its last user. Its path is in PATH. */
-static int take_loop(int control, int image, char path[64], int *ret)
-{
-    struct loop_config config = {
-        .fd = (uint32_t)image,
-        .info = {.lo_flags = LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR},
-    };
-    int number = ioctl(control, LOOP_CTL_GET_FREE);
-
-    if (number < 0)
-        return -errno;
-    (void)snprintf(path, 64, "/dev/loop%d", number);
-    scoped_fd loop = open(path, O_RDONLY | O_CLOEXEC);
-    if (loop < 0 || ioctl(loop, LOOP_CONFIGURE, &config) < 0)
-        return -errno;
-    *ret = TAKE_FD(loop);
-    return 0;
-}
-
 static int mount_loop(int image, int *ret, struct err *e)
 {
-    scoped_fd control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
     scoped_fd loop = -1;
-    char path[64];
-    int r = -EBUSY;
+    char path[LOOPDEV_PATH_MAX];
+    int r = loopdev_take(image, true, path, &loop, e);
 
-    if (control < 0)
-        return err_set(e, errno, "open /dev/loop-control");
-    /* Between "is free" and "is mine" it may become somebody else's. */
-    for (int i = 0; i < LOOP_TRIES && r == -EBUSY; i++)
-        r = take_loop(control, image, path, &loop);
-    if (r < 0)
-        return err_set(e, -r, "take a loop device");
-    return mount_source(path, ret, e);
+    return r < 0 ? r : mount_source(path, ret, e);
 }
 
 static int mount_file(int image, int *ret, struct err *e)

@@ -48,6 +48,18 @@ static int detach(int fd, const char *what, const struct k_mount_attr *attr, int
     return 0;
 }
 
+/* A mount that is attached nowhere yet: the child attaches it as it is. Kernels before 6.15 could
+ * not clone it. */
+static int take_mount(int fd, int *ret, struct err *e)
+{
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+
+    if (copy < 0)
+        return err_set(e, errno, "take the mount of the scratch");
+    *ret = copy;
+    return 0;
+}
+
 static int prepare_trees(struct start *st, struct err *e)
 {
     const struct plan *p = st->plan;
@@ -55,7 +67,9 @@ static int prepare_trees(struct start *st, struct err *e)
                                    .propagation = MS_PRIVATE};
     struct k_mount_attr slug = {.attr_set = K_ATTR_RDONLY | K_ATTR_NOSUID | K_ATTR_NODEV,
                                 .propagation = MS_PRIVATE};
-    int r = detach(p->scratch_fd, "the scratch directory", &scratch, &st->scratch_tree, e);
+    int r = p->scratch_mounted
+                ? take_mount(p->scratch_fd, &st->scratch_tree, e)
+                : detach(p->scratch_fd, "the scratch directory", &scratch, &st->scratch_tree, e);
 
     if (r < 0 || p->slug_fd < 0)
         return r;

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -61,6 +62,24 @@ int step_namespaces(struct start *st, struct err *e)
     return 0;
 }
 
+/* What an overlay does in its layers it does with the powers of whoever mounted it. This one is
+ * above disk quotas, also when it is a dyno that writes. */
+static int set_above_quotas(bool on)
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct caps[_LINUX_CAPABILITY_U32S_3];
+    uint32_t bit = CAP_TO_MASK(CAP_SYS_RESOURCE);
+    size_t i = CAP_TO_INDEX(CAP_SYS_RESOURCE);
+
+    if (syscall(SYS_capget, &head, caps) < 0)
+        return -1;
+    if (on)
+        caps[i].effective |= caps[i].permitted & bit;
+    else
+        caps[i].effective &= ~bit;
+    return (int)syscall(SYS_capset, &head, caps);
+}
+
 /* Layers by path: by descriptor needs Linux 6.13. Directory renames in the lower layer need
  * redirect_dir, which root may use. What a dyno writes is gone at its next start, so nothing is
  * ever synced to the disk (volatile): neither an app's fsync nor the unmount waits for it; and as a
@@ -78,9 +97,13 @@ static int mount_overlay(const struct start *st, struct err *e)
     if (st->s->rootless ? k_fsconfig(fs, K_FSCONFIG_SET_FLAG, "userxattr", NULL) < 0
                         : set_string(fs, "redirect_dir", "on") < 0)
         return err_set(e, errno, "configure the overlay's renames");
+    if (set_above_quotas(false) < 0)
+        return err_set(e, errno, "give up CAP_SYS_RESOURCE");
     scoped_fd tree = fs_mount(fs, K_ATTR_NOSUID | K_ATTR_NODEV);
     if (tree < 0)
         return err_set(e, errno, "make the overlay of /app");
+    if (set_above_quotas(true) < 0) /* later steps may need it */
+        return err_set(e, errno, "take CAP_SYS_RESOURCE back");
     return k_move_mount(tree, AT_FDCWD, "/app") < 0 ? err_set(e, errno, "mount /app") : 0;
 }
 

@@ -14,6 +14,7 @@
 #include "core/slugs.h"
 #include "core/warm.h"
 
+#include "isolate/scratch.h"
 #include "isolate/slugimage.h"
 
 #include <errno.h>
@@ -29,6 +30,7 @@
 #define UID_LOGS  0 /* of the uid range: who the helpers become */
 #define UID_FETCH 1 /* who owns slugs, and who every dyno is inside; 3 to 15: slugs.c */
 #define UID_LINK  2
+#define UID_MKFS  15 /* at the start; fetches may have it later */
 #define UID_DYNOS 16 /* the first dyno's */
 
 static void on_log_eof(void *userdata, const char *inc)
@@ -141,6 +143,39 @@ static int open_sandbox(struct agent *a, struct err *e)
     return r;
 }
 
+static struct scratch_quota quota_of(const struct size *size)
+{
+    return (struct scratch_quota){size->disk, size->disk ? size->inodes : 0};
+}
+
+/* The default size's comes first: that one must fit. */
+static int open_scratches(struct agent *a, struct err *e)
+{
+    const struct config *c = &a->config;
+    struct scratch_quota quotas[CONFIG_SIZES_MAX + 1];
+    char path[512];
+    size_t n = 0;
+
+    a->default_quota = quota_of(config_size(c, c->default_size));
+    quotas[n++] = a->default_quota;
+    for (size_t i = 0; i < c->n_sizes; i++)
+        quotas[n++] = quota_of(&c->sizes[i]);
+    (void)snprintf(path, sizeof(path), "%s/scratch", c->state_dir);
+    const struct scratch_config sc = {.dirfd = a->env.scratch_dirfd,
+                                      .path = path,
+                                      .way = c->disk_quota,
+                                      .rootless = a->rootless,
+                                      .helper = c->uid_first + UID_MKFS,
+                                      .quotas = quotas,
+                                      .n_quotas = n,
+                                      .keep_free = c->disk_keep_free,
+                                      .overcommit = c->disk_overcommit};
+    int r = scratches_open(&sc, &a->scratches, e);
+    if (r == 0)
+        log_info("disk quotas: %s", scratches_text(a->scratches));
+    return r;
+}
+
 static int discard_slug(void *userdata, int dirfd, const char *name, struct err *e)
 {
     struct agent *a = userdata;
@@ -224,7 +259,7 @@ static int open_helpers(struct agent *a, struct err *e)
     if (r == 0)
         r = slots_init(&a->uids, first + UID_DYNOS, a->config.uid_last, e);
     if (r == 0)
-        ids_init(&a->ids, a->loop, a->sandbox, &a->uids, a->env.scratch_dirfd);
+        ids_init(&a->ids, a->loop, a->sandbox, &a->uids, a->scratches, &a->default_quota);
     if (r == 0)
         r = slots_init(&a->ports, a->config.port_first, a->config.port_last, e);
     if (r == 0 && link_wanted(&a->config))
@@ -256,6 +291,8 @@ int agent_open(sd_event *loop, const struct config *config, bool rootless, struc
     if (r == 0)
         r = open_sandbox(a, e);
     if (r == 0)
+        r = open_scratches(a, e);
+    if (r == 0)
         r = open_state(a, e);
     if (r == 0)
         r = open_helpers(a, e);
@@ -264,6 +301,7 @@ int agent_open(sd_event *loop, const struct config *config, bool rootless, struc
     a->env.loop = loop;
     a->env.sandbox = a->sandbox;
     a->env.cgroups = a->cgroups;
+    a->env.scratches = a->scratches;
     a->env.logger = a->logger;
     a->env.sweeper = a->sweeper;
     a->env.rootless = rootless;
@@ -309,6 +347,7 @@ void agent_freep(struct agent **ap)
     events_freep(&a->events);
     journal_freep(&a->journal);
     model_freep(&a->model);
+    scratches_freep(&a->scratches);
     sandbox_freep(&a->sandbox);
     if (a->cgroups && empty)
         (void)cgroup_tree_remove(a->cgroups, &ignored); /* harmless when it stays */

@@ -33,6 +33,8 @@ struct agent {
     uint64_t started_boot, started_real;
     struct sandbox *sandbox;
     struct cgroup_tree *cgroups;
+    struct scratches *scratches;
+    struct scratch_quota default_quota; /* of dynos whose release names no size */
     struct cache *cache;
     struct model *model;
     struct journal *journal;

@@ -27,12 +27,14 @@ int config_refuse(struct err *e, const char *fmt, ...)
 
 /* --- Defaults --- */
 
+#define GIB UINT64_C(1073741824)
+
 /* The platform's sizes. CPU shares are its published proportions. */
 static const struct size default_sizes[] = {
-    {"standard-1x", UINT64_C(512) << 20, 2, 256, 1024},
-    {"standard-2x", UINT64_C(1) << 30, 2, 512, 2048},
-    {"performance-m", UINT64_C(2560) << 20, 2, 16384, 12288},
-    {"performance-l", UINT64_C(14) << 30, 1.2, 32768, 51200},
+    {"standard-1x", UINT64_C(512) << 20, 2, 256, 1024, GIB, 131072},
+    {"standard-2x", GIB, 2, 512, 2048, 2 * GIB, 262144},
+    {"performance-m", UINT64_C(2560) << 20, 2, 16384, 12288, 4 * GIB, 524288},
+    {"performance-l", 14 * GIB, 1.2, 32768, 51200, 16 * GIB, 2097152},
 };
 
 /* --- One assignment --- */

@@ -22,6 +22,8 @@ struct size {
     double memory_factor; /* R15 at memory * factor */
     uint64_t pids;
     unsigned cpu_shares; /* 1024: one share */
+    uint64_t disk;       /* bytes that it may write; 0: no limit */
+    uint64_t inodes;     /* files that it may make; 0: as many as fit */
 };
 
 #define CONFIG_SIZES_MAX 32
@@ -66,12 +68,15 @@ struct config {
     unsigned fetch_jobs; /* fetches at once */
     uint64_t compressed_max, unpacked_max, entries_max, ratio_max;
     uint64_t fetch_connect, fetch_stall, fetch_total;
-    uint64_t cache_max;       /* bytes of all slugs; 0: no limit */
-    uint64_t cache_keep_free; /* bytes of the disk that slugs leave free; 0: none */
+    uint64_t cache_max;         /* bytes of all slugs; 0: no limit */
+    uint64_t cache_keep_free;   /* bytes of the disk that slugs leave free; 0: none */
     unsigned fetch_connections; /* of one fetch to one mirror, at most */
     struct config_stores stores;
     /* [sandbox] */
-    char stack[256]; /* "host" or an absolute directory */
+    char stack[256];         /* "host" or an absolute directory */
+    char disk_quota[16];     /* auto, project, image, none */
+    uint64_t disk_keep_free; /* bytes that dynos are never promised */
+    double disk_overcommit;
     /* [dyno] */
     uint64_t boot_timeout;   /* R10 */
     uint64_t stop_grace;     /* R12 */

@@ -65,6 +65,11 @@ static const struct key keys[] = {
     {"store", "https_key_file", KEY_PATH, "", TEXT(stores.https_key_file), .may_be_off = true},
 
     {"sandbox", "stack", KEY_PATH, "host", TEXT(stack), .word = "host"},
+    {"sandbox", "disk_quota", KEY_CHOICE, "auto", TEXT(disk_quota),
+     .word = "auto project image none"},
+    {"sandbox", "disk_keep_free", KEY_BYTES, "1G", AT(disk_keep_free), .min = MIB,
+     .max = 1024 * TIB, .may_be_off = true},
+    {"sandbox", "disk_overcommit", KEY_FACTOR, "1", AT(disk_overcommit), .min = 1, .max = 1000},
 
     {"dyno", "boot_timeout", KEY_USEC, "60s", AT(boot_timeout), .min = 10 * MS, .max = H},
     {"dyno", "stop_grace", KEY_USEC, "30s", AT(stop_grace), .min = 10 * MS, .max = H},
@@ -111,6 +116,8 @@ static const struct key of_size[] = {
     {"size", "pids", KEY_U64, AT(pids), .min = 4, .max = 4194304}, /* the kernel's PID_MAX_LIMIT */
     /* The kernel's limits of cpu.shares. */
     {"size", "cpu_shares", KEY_UNSIGNED, AT(cpu_shares), .min = 2, .max = 262144},
+    {"size", "disk", KEY_BYTES, AT(disk), .min = 4 * MIB, .max = TIB, .may_be_off = true},
+    {"size", "inodes", KEY_U64, AT(inodes), .min = 64, .max = 100000000, .may_be_off = true},
     {.name = NULL},
 };
 
@@ -218,6 +225,17 @@ static bool has_control(const char *value)
     return false;
 }
 
+/* One of the words in LIST, which has a blank between. */
+static bool is_choice(const char *list, const char *value)
+{
+    size_t len = strlen(value);
+
+    for (const char *at = list; len > 0 && (at = strstr(at, value)); at += len)
+        if ((at == list || at[-1] == ' ') && (at[len] == ' ' || at[len] == '\0'))
+            return true;
+    return false;
+}
+
 static int parse_text(const struct key *k, const char *value, char *out, struct err *e)
 {
     size_t len = strlen(value);
@@ -231,6 +249,8 @@ static int parse_text(const struct key *k, const char *value, char *out, struct 
     if (k->kind == KEY_NAME && !is_name(value))
         return bad(k, value, "made of letters, digits, '-', '_' and '.'", e);
     bool word = len == 0 || (k->word && !strcmp(value, k->word));
+    if (k->kind == KEY_CHOICE && !is_choice(k->word, value))
+        return bad(k, value, k->word, e);
     if (k->kind == KEY_PATH && !word && (*value != '/' || has_control(value)))
         return bad(
             k, value,
@@ -339,6 +359,7 @@ int key_parse(const struct key *k, const char *value, void *base, struct err *e)
     case KEY_AUTO:
     case KEY_HOSTS:
     case KEY_TEXT:
+    case KEY_CHOICE:
         return parse_text(k, value, at, e);
     case KEY_BOOL:
         return parse_bool(k, value, (bool *)at, e);
@@ -384,6 +405,7 @@ void key_format(const struct key *k, const void *base, struct str *out)
     case KEY_AUTO:
     case KEY_HOSTS:
     case KEY_TEXT:
+    case KEY_CHOICE:
         str_add(out, at);
         break;
     case KEY_BOOL:

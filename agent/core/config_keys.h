@@ -27,6 +27,7 @@ enum key_kind {
     KEY_AUTO,     /* "auto", "yes", "no" */
     KEY_HOSTS,    /* "HOST[:PORT] …"; a list */
     KEY_TEXT,     /* printable */
+    KEY_CHOICE,   /* one of WORD's, which are set apart by blanks */
 };
 
 struct key {

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/fdio.h"
 #include "base/frame.h"
+#include "base/log.h"
 #include "base/scoped.h"
 #include "base/str.h"
 #include "core/environ.h"
@@ -74,7 +75,9 @@ int dyno_limits(const struct dyno *d, struct limits *ret, struct err *e)
     *ret = (struct limits){.memory_quota = size->memory,
                            .memory_max = (uint64_t)((double)size->memory * size->memory_factor),
                            .pids = size->pids,
-                           .cpu_shares = size->cpu_shares};
+                           .cpu_shares = size->cpu_shares,
+                           .disk_bytes = size->disk,
+                           .disk_inodes = size->disk ? size->inodes : 0};
     return 0;
 }
 
@@ -350,6 +353,18 @@ static void take_record(struct dyno *d, const struct run_trace *trace)
         d->last_exit = json_incref(json_object_get(end, "exit"));
 }
 
+static void adopt_scratch(const struct dyno *d, const char *id)
+{
+    struct limits limits = {0};
+    struct err e = ERR_INIT;
+
+    if (dyno_limits(d, &limits, &e) < 0)
+        return; /* a size that the configuration has no more */
+    const struct scratch_quota quota = {limits.disk_bytes, limits.disk_inodes};
+    if (scratch_adopt(d->agent->scratches, id, &quota, &e) < 0)
+        log_warn("%s: %s", id, e.text);
+}
+
 int dyno_adopt(struct agent *a, const struct run_trace *trace, struct dyno **ret, struct err *e)
 {
     const json_t *record = json_object_get(trace->record, "record");
@@ -379,6 +394,7 @@ int dyno_adopt(struct agent *a, const struct run_trace *trace, struct dyno **ret
             dyno_free(d);
             return r;
         }
+        adopt_scratch(d, trace->id);
     }
     agent_dyno_changed(a, d);
     *ret = d;

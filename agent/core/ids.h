@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "core/slots.h"
 #include "isolate/sandbox.h"
+#include "isolate/scratch.h"
 
 #include <sys/types.h>
 #include <systemd/sd-event.h>
@@ -16,24 +17,20 @@ struct ids {
     struct slots *uids;
     uid_t spare_uid; /* 0: none ready */
     int spare_fd;
-    int scratch_dirfd;
-    sd_event_source *refill; /* deferred */
+    struct scratches *scratches;
+    struct scratch_quota quota; /* of the default size: one scratch of it is kept ready, too */
+    sd_event_source *refill;    /* deferred */
 };
 
-/* SANDBOX, UIDS and SCRATCH_DIRFD are borrowed. */
+/* SANDBOX, UIDS and SCRATCHES are borrowed. */
 void ids_init(struct ids *ids, sd_event *loop, struct sandbox *sandbox, struct slots *uids,
-              int scratch_dirfd);
+              struct scratches *scratches, const struct scratch_quota *quota);
 void ids_done(struct ids *ids);
 /* A uid of its own and its namespace, both the caller's: ids_put(), close(). -ENOSPC. */
 int ids_take(struct ids *ids, uid_t *ret_uid, int *ret_fd, struct err *e);
-/* Gives a uid back, with the scratch directory that was made ahead for it, if it is there. */
+/* Gives a uid back. */
 void ids_put(struct ids *ids, uid_t uid);
 /* Makes the next one's at the next turn of the loop: for when a start is done. */
 void ids_refill(struct ids *ids);
-
-/* The scratch directory NAME of UID: the one that was made ahead, renamed, or a new one. *ret_fd:
- * O_PATH, the caller's. */
-int ids_scratch(struct sandbox *sandbox, int scratch_dirfd, const char *name, uid_t uid,
-                int *ret_fd, struct err *e);
 
 #endif

@@ -4,7 +4,6 @@
 #include "base/clock.h"
 #include "base/loop.h"
 #include "base/scoped.h"
-#include "core/ids.h"
 #include "core/sweeper.h"
 #include "isolate/launch.h"
 
@@ -72,13 +71,14 @@ void run_freep(struct run **rp)
 
 /* Everything one start opens; closed on every way out. */
 struct start_fds {
-    int log[2], ctl[2], listen, exit, launch, scratch, stdio[3];
+    int log[2], ctl[2], listen, exit, launch, stdio[3];
+    struct scratch scratch;
 };
 
 static void start_fds_done(struct start_fds *f)
 {
-    int *all[] = {&f->log[0], &f->log[1],  &f->ctl[0],   &f->ctl[1],   &f->listen,  &f->exit,
-                  &f->launch, &f->scratch, &f->stdio[0], &f->stdio[1], &f->stdio[2]};
+    int *all[] = {&f->log[0], &f->log[1],     &f->ctl[0],   &f->ctl[1],   &f->listen,  &f->exit,
+                  &f->launch, &f->scratch.fd, &f->stdio[0], &f->stdio[1], &f->stdio[2]};
 
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
         fd_closep(all[i]);
@@ -139,6 +139,14 @@ static int make_channels(struct run *r, const struct run_spec *spec, struct star
     return ret < 0 ? ret : launch_memfd(&launch, &f->launch, e);
 }
 
+static int take_scratch(struct run *r, const struct run_spec *spec, struct start_fds *f,
+                        struct err *e)
+{
+    const struct scratch_quota quota = {spec->limits.disk_bytes, spec->limits.disk_inodes};
+
+    return scratch_take(r->env->scratches, r->id, spec->uid, spec->uid, &quota, &f->scratch, e);
+}
+
 static int spawn(struct run *r, const struct run_spec *spec, struct start_fds *f, struct err *e)
 {
     struct spawned child;
@@ -147,7 +155,8 @@ static int spawn(struct run *r, const struct run_spec *spec, struct start_fds *f
                         .gid = r->env->rootless ? getegid() : (gid_t)spec->uid,
                         .userns_fd = spec->userns_fd,
                         .slug_fd = spec->slug_fd,
-                        .scratch_fd = f->scratch,
+                        .scratch_fd = f->scratch.fd,
+                        .scratch_mounted = f->scratch.mounted,
                         .cgroup = r->cgroup,
                         .limits = spec->limits,
                         .stdio = {f->stdio[0], f->stdio[1], f->stdio[2]},
@@ -175,6 +184,7 @@ static void undo(struct run *r)
     if (r->cgroup)
         (void)cgroup_remove(r->cgroup,
                             &ignored); /* the next agent's sweep finds what this misses */
+    scratch_forget(r->env->scratches, r->id);
     (void)sweeper_take(r->env->sweeper, r->env->scratch_dirfd, r->id, &ignored);
     (void)tree_remove(r->env->run_dirfd, r->id, &ignored);
 }
@@ -188,7 +198,7 @@ static int start_steps(struct run *r, const struct run_spec *spec, struct start_
     if (ret == 0)
         ret = make_channels(r, spec, f, e);
     if (ret == 0)
-        ret = ids_scratch(r->env->sandbox, r->env->scratch_dirfd, r->id, spec->uid, &f->scratch, e);
+        ret = take_scratch(r, spec, f, e);
     if (ret == 0)
         ret = cgroup_create(r->env->cgroups, r->id, &spec->limits, &r->cgroup, e);
     if (ret == 0)
@@ -216,7 +226,7 @@ char *run_make_id(const struct dyno_name *name, char out[RUN_ID_MAX])
 int run_start(struct run_env *env, const struct run_spec *spec, const struct run_ops *ops,
               void *owner, struct run **ret, struct err *e)
 {
-    struct start_fds fds = {{-1, -1}, {-1, -1}, -1, -1, -1, -1, {-1, -1, -1}};
+    struct start_fds fds = {{-1, -1}, {-1, -1}, -1, -1, -1, {-1, -1, -1}, SCRATCH_INIT};
     struct run *r;
 
     int rc = run_new(env, spec->id, &spec->name, ops, owner, &r, e);

@@ -23,6 +23,7 @@
 #include "core/logger.h"
 #include "isolate/cgroup.h"
 #include "isolate/sandbox.h"
+#include "isolate/scratch.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -45,6 +46,7 @@ struct run_env {
     char runtime_dir[256];
     int run_dirfd;     /* RUNTIME/run */
     int scratch_dirfd; /* STATE/scratch */
+    struct scratches *scratches;
     struct sweeper *sweeper;
 };
 
@@ -110,6 +112,8 @@ uint64_t run_ended_boot(const struct run *r);
 bool run_status(const struct run *r, int *ret_wait_status, int *ret_errno);
 pid_t run_pid(const struct run *r); /* of dyno-init, on the host */
 int run_usage(const struct run *r, struct cgroup_usage *ret, struct err *e);
+/* -ENODATA: nothing runs, or its disk has no limit; then nothing is known about it, either. */
+int run_disk(const struct run *r, const struct scratch_quota *quota, struct scratch_usage *ret);
 int run_set_limits(struct run *r, const struct limits *limits, struct err *e);
 /* From now on OPS are called, with OWNER. */
 void run_hand_over(struct run *r, const struct run_ops *ops, void *owner);

@@ -141,6 +141,7 @@ static void run_finish(struct run *r)
         }
         log_warn("%s: %s", r->id, e.text);
     }
+    scratch_forget(r->env->scratches, r->id);
     if (sweeper_take(r->env->sweeper, r->env->scratch_dirfd, r->id, &e) < 0)
         log_warn("%s: %s", r->id, e.text);
     logger_forget_inc(r->env->logger, r->id);

@@ -8,6 +8,7 @@
 #include "isolate/initproto.h"
 #include "isolate/launch.h"
 #include "isolate/sandbox.h"
+#include "isolate/scratch.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,6 +27,7 @@ struct bench {
     bool rootless;
     int dirfd, slug;
     struct sandbox *sandbox;
+    struct scratches *scratches;
     struct cgroup_tree *tree;
     int userns;
     uid_t uid;
@@ -89,6 +91,9 @@ static void open_all(struct bench *b, const char *hello, const char *init)
                                     .slug_owner = b->rootless ? geteuid() : INNER};
     double start = now_ms();
     must(sandbox_open(&config, &b->sandbox, &e), &e);
+    struct scratch_config files = {
+        .dirfd = b->dirfd, .path = b->dir, .way = "none", .rootless = b->rootless, .overcommit = 1};
+    must(scratches_open(&files, &b->scratches, &e), &e);
     printf("sandbox_open: %.1f ms\n", now_ms() - start);
     start = now_ms();
     if (!b->rootless)
@@ -111,6 +116,7 @@ static void end(struct bench *b, struct plan *p, struct spawned *s, int ctl)
     for (int i = 0; i < 100 && cgroup_remove(p->cgroup, &e) < 0; i++)
         usleep(1000);
     cgroup_freep(&p->cgroup);
+    scratch_forget(b->scratches, "scratch");
     must(tree_remove(b->dirfd, "scratch", &e), &e);
 }
 
@@ -132,7 +138,10 @@ static double once(struct bench *b, double *prepared)
 
     double start = now_ms();
     must(cgroup_create(b->tree, "bench.1", &limits, &p.cgroup, &e), &e);
-    must(sandbox_scratch(b->sandbox, b->dirfd, "scratch", p.uid, p.gid, &p.scratch_fd, &e), &e);
+    struct scratch scratch = SCRATCH_INIT;
+    static const struct scratch_quota no_quota;
+    must(scratch_take(b->scratches, "scratch", p.uid, p.gid, &no_quota, &scratch, &e), &e);
+    p.scratch_fd = scratch.fd;
     must(launch_memfd(&l, &p.launch_fd, &e), &e);
     snprintf(socket_path, sizeof(socket_path), "%s/run/sock", b->dir);
     must(unix_listen(socket_path, SOCK_SEQPACKET, 0600, &p.listen_fd, &e), &e);

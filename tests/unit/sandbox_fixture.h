@@ -10,6 +10,7 @@
 #include "isolate/initproto.h"
 #include "isolate/launch.h"
 #include "isolate/sandbox.h"
+#include "isolate/scratch.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -44,6 +45,7 @@ struct fixture {
     int dirfd;
     int slug;
     struct sandbox *sandbox;
+    struct scratches *scratches;
     struct cgroup_tree *tree;
     unsigned serial;
 };
@@ -62,6 +64,7 @@ struct dyno_options {
     const char *stack_command;
     char *const *env;
     struct limits limits;
+    struct scratch_quota disk; /* of a fixture whose scratches have quotas */
     bool no_slug, tty, no_log_pump;
     int stdio[3];
 };
@@ -136,6 +139,9 @@ static inline int fixture_open_stack(struct fixture *f, const char *stack)
                                     .rootless = f->rootless,
                                     .slug_owner = f->inner};
     must(sandbox_open(&config, &f->sandbox, e));
+    struct scratch_config files = {
+        .dirfd = f->dirfd, .path = f->dir, .way = "none", .rootless = f->rootless, .overcommit = 1};
+    must(scratches_open(&files, &f->scratches, e));
     return 0;
 }
 
@@ -148,6 +154,7 @@ static inline int fixture_open(struct fixture *f)
 static inline void fixture_close(struct fixture *f)
 {
     sandbox_freep(&f->sandbox);
+    scratches_freep(&f->scratches);
     if (f->tree)
         must(cgroup_tree_remove(f->tree, e));
     cgroup_tree_freep(&f->tree);
@@ -178,7 +185,9 @@ static inline void dyno_prepare(struct fixture *f, struct dyno *d, const struct 
     gid_t gid = f->rootless ? getegid() : uid;
     if (!f->rootless)
         must(sandbox_userns(f->sandbox, uid, gid, &d->userns, e));
-    must(sandbox_scratch(f->sandbox, f->dirfd, d->name, uid, gid, &d->scratch, e));
+    struct scratch scratch = SCRATCH_INIT;
+    must(scratch_take(f->scratches, d->name, uid, gid, &o->disk, &scratch, e));
+    d->scratch = scratch.fd;
     must(launch_memfd(&l, launch, e));
     assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv), 0);
     assert_int_equal(pipe2(pipe_fds, O_CLOEXEC), 0);
@@ -194,6 +203,7 @@ static inline void dyno_prepare(struct fixture *f, struct dyno *d, const struct 
                        .userns_fd = d->userns,
                        .slug_fd = o->no_slug ? -1 : f->slug,
                        .scratch_fd = d->scratch,
+                       .scratch_mounted = scratch.mounted,
                        .cgroup = d->cgroup,
                        .limits = o->limits,
                        .stdio = {-1, -1, -1},
