@@ -35,6 +35,22 @@ enum {
     K_RECURSIVE = 0x8000, /* AT_RECURSIVE */
 };
 
+struct k_open_how { /* struct open_how, openat2(2) */
+    uint64_t flags;
+    uint64_t mode;
+    uint64_t resolve;
+};
+enum { K_BENEATH = 0x08 | 0x04 | 0x02 }; /* BENEATH, NO_SYMLINKS, NO_MAGICLINKS */
+
+/* PATH below DIRFD, and nowhere else: no link is followed. For names that come
+ * from a stack or a slug. */
+static inline int k_open_beneath(int dirfd, const char *path, int flags)
+{
+    struct k_open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC), .resolve = K_BENEATH};
+
+    return (int)syscall(SYS_openat2, dirfd, path, &how, sizeof(how));
+}
+
 static inline int k_open_tree(int dirfd, const char *path, unsigned flags)
 {
     return (int)syscall(SYS_open_tree, dirfd, path, flags);

@@ -117,8 +117,7 @@ static int build_stack(int from, int to, bool host, struct err *e)
     if (mkdirat(to, "var", 0755) < 0)
         return err_set(e, errno, "make /var");
     scoped_fd var = openat(to, "var", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    scoped_fd stack_var =
-        host ? -1 : openat(from, "var", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    scoped_fd stack_var = host ? -1 : k_open_beneath(from, "var", O_PATH | O_DIRECTORY);
     if (var < 0)
         return err_set(e, errno, "open /var");
     if (stack_var >= 0)
@@ -213,22 +212,22 @@ static int build_etc(const struct sandbox_config *config, int from, int root, bo
     if (mkdirat(root, "etc", 0755) < 0)
         return err_set(e, errno, "make /etc");
     scoped_fd etc = openat(root, "etc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    scoped_fd stack_etc = openat(from, "etc", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    /* The host's may be a mount of its own. */
+    scoped_fd stack_etc = host
+                              ? openat(from, "etc", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+                              : k_open_beneath(from, "etc", O_RDONLY | O_DIRECTORY);
     if (etc < 0)
         return err_set(e, errno, "open /etc");
     return rootfs_etc(etc, stack_etc, host, config->slug_owner, e);
 }
 
-static int build(const struct sandbox_config *config, struct err *e)
+static int build(const struct sandbox_config *config, int from, struct err *e)
 {
     static const char *const dirs[] = {"app", "tmp", "proc", "sys", "run", "root", "home", NULL};
     static const struct k_mount_attr attr = {.attr_set = K_ATTR_RDONLY};
     bool host = !strcmp(config->stack, "host");
-    scoped_fd from = open(host ? "/" : config->stack, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     scoped_fd root = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-    if (from < 0)
-        return err_set(e, errno, "open the stack %s", config->stack);
     if (root < 0)
         return err_set(e, errno, "open the root template");
     for (const char *const *dir = dirs; *dir; dir++)
@@ -245,9 +244,10 @@ static int build(const struct sandbox_config *config, struct err *e)
 }
 
 /* In a process of its own. */
-static int build_namespace(const struct sandbox_config *config, struct err *e)
+static int build_namespace(const struct sandbox_config *config, bool *ret_loop, struct err *e)
 {
     char path[PATH_MAX];
+    scoped_fd from = -1;
 
     if (snprintf(path, sizeof(path), "%s/root", config->runtime_dir) >= (int)sizeof(path))
         return err_set(e, ENAMETOOLONG, "%s", config->runtime_dir);
@@ -257,23 +257,26 @@ static int build_namespace(const struct sandbox_config *config, struct err *e)
         return err_set(e, errno, "make the mounts private");
     if (mkdir(path, 0700) < 0 && errno != EEXIST)
         return err_set(e, errno, "make %s", path);
+    int r = rootfs_stack(config, path, &from, ret_loop, e);
+    if (r < 0)
+        return r;
     if (mount("dyno-root", path, "tmpfs", MS_NOSUID | MS_NODEV, ROOT_OPTIONS) < 0)
         return err_set(e, errno, "mount the root template on %s", path);
     if (chdir(path) < 0)
         return err_set(e, errno, "enter %s", path);
     umask(0);
-    int r = build(config, e);
+    r = build(config, from, e);
     if (r < 0)
         return r;
     /* pivot_root(2), "pivot_root(".", ".")": the old root lands on the new one, and goes. */
     if (k_pivot_root(".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
         return err_set(e, errno, "pivot into the root template");
-    return 0;
+    return rootfs_has_shell(config, config->slug_owner, e);
 }
 
 struct built {
     struct err err;
-    bool bash;
+    struct rootfs what;
 };
 
 _Noreturn static void builder(const struct sandbox_config *config, int out, int hold)
@@ -282,14 +285,14 @@ _Noreturn static void builder(const struct sandbox_config *config, int out, int 
     char c;
 
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-    (void)build_namespace(config, &b.err);
-    b.bash = access("/bin/bash", X_OK) == 0 || access("/usr/bin/bash", X_OK) == 0;
+    (void)build_namespace(config, &b.what.loop, &b.err);
+    b.what.bash = access("/bin/bash", X_OK) == 0 || access("/usr/bin/bash", X_OK) == 0;
     (void)fd_write_full(out, &b, sizeof(b));
     (void)read(hold, &c, 1); /* until the namespace has been opened */
     _exit(0);
 }
 
-static int open_namespace(pid_t pid, int in, int *ret_ns, bool *ret_bash, struct err *e)
+static int open_namespace(pid_t pid, int in, int *ret_ns, struct rootfs *ret, struct err *e)
 {
     struct built b;
     char path[64];
@@ -305,11 +308,12 @@ static int open_namespace(pid_t pid, int in, int *ret_ns, bool *ret_bash, struct
     if (ns < 0)
         return err_set(e, errno, "open %s", path);
     *ret_ns = TAKE_FD(ns);
-    *ret_bash = b.bash;
+    *ret = b.what;
     return 0;
 }
 
-int rootfs_build(const struct sandbox_config *config, int *ret_ns, bool *ret_bash, struct err *e)
+int rootfs_build(const struct sandbox_config *config, int *ret_ns, struct rootfs *ret,
+                 struct err *e)
 {
     int out[2], hold[2];
 
@@ -328,7 +332,7 @@ int rootfs_build(const struct sandbox_config *config, int *ret_ns, bool *ret_bas
     }
     fd_closep(&out_write);
     fd_closep(&hold_read);
-    int r = open_namespace(pid, out_read, ret_ns, ret_bash, e);
+    int r = open_namespace(pid, out_read, ret_ns, ret, e);
     fd_closep(&hold_write);
     while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
         ;

@@ -81,6 +81,20 @@ static int open_init(const char *path, int *ret_fd, struct err *e)
     return 0;
 }
 
+static void describe_stack(struct sandbox *s, const struct sandbox_config *c,
+                           const struct rootfs *built)
+{
+    const char *how = !c->image_type ? "" : built->loop ? ", by a loop device" : ", from the file";
+
+    (void)snprintf(s->stack_text, sizeof(s->stack_text), "%s%s",
+                   strcmp(c->stack, "host") ? c->stack : "the host's files", how);
+}
+
+const char *sandbox_stack_text(const struct sandbox *s)
+{
+    return s->stack_text;
+}
+
 static int open_programs(struct sandbox *s, const char *init_path, struct err *e)
 {
     struct stat st;
@@ -103,6 +117,7 @@ int sandbox_open(const struct sandbox_config *config, struct sandbox **ret, stru
     if (!s)
         return err_set(e, ENOMEM, "open the sandbox");
     s->template_ns = s->init_fd = s->null_fd = -1;
+    struct rootfs built = {0};
     s->rootless = config->rootless;
     s->inner = config->slug_owner;
     int r = check_config(config, e);
@@ -113,10 +128,12 @@ int sandbox_open(const struct sandbox_config *config, struct sandbox **ret, stru
     if (r == 0)
         r = filter_compile(filter_native_arch(), &s->filter, e);
     if (r == 0)
-        r = rootfs_build(config, &s->template_ns, &s->has_bash, e);
+        r = rootfs_build(config, &s->template_ns, &built, e);
     if (r < 0)
         return r;
     s->landlock = landlock_abi();
+    s->has_bash = built.bash;
+    describe_stack(s, config, &built);
     find_masks(s);
     *ret = TAKE_PTR(s);
     return 0;

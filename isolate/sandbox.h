@@ -27,7 +27,12 @@
 int sandbox_enter_rootless(struct err *e);
 
 struct sandbox_config {
-    const char *stack;       /* "host", or an absolute path of a root filesystem's directory */
+    const char *stack;       /* "host", or an absolute path of a root filesystem's directory; of an
+                              * image: its name for errors */
+    const char *image_type;  /* "squashfs", "erofs": the stack is an image; NULL: it is none */
+    int image_fd;            /* the image, of which every byte has been checked and which nobody can
+                              * write to; borrowed */
+    const char *state_dir;   /* the agent's, which no stack may show; NULL: none */
     const char *runtime_dir; /* the agent's runtime directory, exists; its `root` directory is the
                               * place where the template is mounted while it is built */
     const char *init_path;   /* the dyno-init program */
@@ -40,9 +45,15 @@ struct sandbox;
 
 /* Builds the root template, in a mount namespace of its own (the caller's stays as it is), compiles
  * the seccomp program, opens dyno-init. Blocks for some 10 ms; forks. After a change of the stack,
- * or of the host's /etc, open another one: dynos keep the one they were started with. */
+ * or of the host's /etc, open another one: dynos keep the one they were started with. An image is
+ * mounted once, for all dynos, and stays until the sandbox and the last of them are gone.
+ *
+ * The operator's faults: a stack that is not there, no directory, not root's or open to others'
+ * writing, that has no /bin/sh, or holds a directory of the agent. */
 int sandbox_open(const struct sandbox_config *config, struct sandbox **ret, struct err *e);
 void sandbox_freep(struct sandbox **s);
+/* Words for a log: "the host's files", "/srv/stack", "/srv/stack.erofs, from the file". */
+const char *sandbox_stack_text(const struct sandbox *s);
 /* The stack has /bin/bash or /usr/bin/bash. */
 bool sandbox_has_bash(const struct sandbox *s);
 

@@ -24,6 +24,7 @@ int child_stack_new(void **ret, struct err *e);
 void child_stack_free(void *stack);
 
 struct sandbox {
+    char stack_text[320];
     bool rootless;
     bool has_bash;
     uid_t inner;     /* uid and gid inside every dyno */
@@ -37,9 +38,25 @@ struct sandbox {
     size_t n_masks;
 };
 
+/* What came of building a root template. */
+struct rootfs {
+    bool bash; /* the stack has one */
+    bool loop; /* its image is read through a loop device */
+};
+
 /* rootfs.c: builds the root template in a mount namespace of its own and opens that. The calling
  * process stays where it is. */
-int rootfs_build(const struct sandbox_config *config, int *ret_ns, bool *ret_bash, struct err *e);
+int rootfs_build(const struct sandbox_config *config, int *ret_ns, struct rootfs *ret,
+                 struct err *e);
+
+/* rootfs_stack.c: in the namespace of the template, which must be the caller's own: opens the stack
+ * to build from, at PLACE, a directory of ours that the stack is mounted on (but the host's). Every
+ * mount of it is read-only, without devices and set-id programs, before anything in it is looked
+ * at. *ret_fd: O_PATH of its root. */
+int rootfs_stack(const struct sandbox_config *config, const char *place, int *ret_fd,
+                 bool *ret_loop, struct err *e);
+/* In the finished template: it has a shell that INNER may execute. */
+int rootfs_has_shell(const struct sandbox_config *config, uid_t inner, struct err *e);
 
 /* rootfs_etc.c: fills the empty directory ETC from the stack's /etc (-1: it has none). HOST: only
  * what is on the list of what apps need; else everything that is not replaced. */

@@ -3,8 +3,8 @@
 #include "base/clock.h"
 #include "base/fdio.h"
 #include "base/scoped.h"
+#include "isolate/image.h"
 #include "isolate/kernel.h"
-#include "isolate/loopdev.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -16,7 +16,6 @@
 #include <sys/stat.h>
 
 #define PATH_TEXT_MAX 320
-#define IMAGE_ATTRS   (K_ATTR_RDONLY | K_ATTR_NOSUID | K_ATTR_NODEV)
 
 struct slugimages {
     enum slugimage_way way;
@@ -85,42 +84,6 @@ static int open_empty(const char *dir, int *ret, struct err *e)
 
 /* --- mounting ------------------------------------------------------------------------------ */
 
-/* A detached mount of what lies at SOURCE. */
-static int mount_source(const char *source, int *ret, struct err *e)
-{
-    scoped_fd fs = k_fsopen("erofs");
-
-    if (fs < 0)
-        return err_set(e, errno, "fsopen erofs");
-    /* "ro": without it a read-only loop device is refused. */
-    if (k_fsconfig(fs, K_FSCONFIG_SET_STRING, "source", source) < 0 ||
-        k_fsconfig(fs, K_FSCONFIG_SET_FLAG, "ro", NULL) < 0 ||
-        k_fsconfig(fs, K_FSCONFIG_CMD_CREATE, NULL, NULL) < 0)
-        return err_set(e, errno, "mount the image");
-    int fd = k_fsmount(fs, IMAGE_ATTRS);
-    if (fd < 0)
-        return err_set(e, errno, "mount the image");
-    *ret = fd;
-    return 0;
-}
-
-static int mount_loop(int image, int *ret, struct err *e)
-{
-    scoped_fd loop = -1;
-    char path[LOOPDEV_PATH_MAX];
-    int r = loopdev_take(image, true, path, &loop, e);
-
-    return r < 0 ? r : mount_source(path, ret, e);
-}
-
-static int mount_file(int image, int *ret, struct err *e)
-{
-    char source[64];
-
-    (void)snprintf(source, sizeof(source), "/proc/self/fd/%d", image);
-    return mount_source(source, ret, e);
-}
-
 /* Attaches the mount TREE, which then is *ret. */
 static int attach(const struct slugimages *s, int tree, int *ret, struct err *e)
 {
@@ -149,7 +112,7 @@ int slugimages_mount(struct slugimages *s, int image_fd, int *ret_fd, struct err
 
     if (s->way == SLUGIMAGE_NONE)
         return err_say(e, EOPNOTSUPP, "no images are mounted here: %s", s->text);
-    r = s->way == SLUGIMAGE_FILE ? mount_file(image_fd, &tree, e) : mount_loop(image_fd, &tree, e);
+    r = image_mount("erofs", s->way == SLUGIMAGE_LOOP, image_fd, &tree, e);
     if (r < 0)
         return r;
     if (s->attach)

@@ -12,6 +12,7 @@
 #include "core/prefetch.h"
 #include "core/ready.h"
 #include "core/slugs.h"
+#include "core/stack.h"
 #include "core/warm.h"
 
 #include "isolate/scratch.h"
@@ -122,25 +123,44 @@ static uint32_t text_hash(const char *text)
     return hash;
 }
 
-static int open_sandbox(struct agent *a, struct err *e)
+static int open_cgroups(struct agent *a, struct err *e)
 {
     const struct config *c = &a->config;
-    char init[512];
-
-    (void)snprintf(init, sizeof(init), "%s/dyno-init", c->program_dir);
-    struct sandbox_config sc = {.stack = c->stack,
-                                .runtime_dir = c->runtime_dir,
-                                .init_path = init,
-                                .rootless = a->rootless,
-                                .slug_owner = a->slug_owner};
     char parent[sizeof(c->cgroup_parent) + 32];
     (void)snprintf(parent, sizeof(parent), "%s", c->cgroup_parent);
     if (!strcmp(parent, "auto") && strcmp(c->state_dir, "/var/lib/dynod") != 0)
         (void)snprintf(parent, sizeof(parent), "auto/dynod-%08x", text_hash(c->state_dir));
-    int r = cgroup_tree_open(parent, !a->rootless, &a->cgroups, e);
-    if (r == 0)
-        r = sandbox_open(&sc, &a->sandbox, e);
-    return r;
+    return cgroup_tree_open(parent, !a->rootless, &a->cgroups, e);
+}
+
+/* The image of a stack that is new takes a while to be read. */
+static int open_sandbox(struct agent *a, struct err *e)
+{
+    const struct config *c = &a->config;
+    const char *image_type;
+    char init[512];
+    scoped_fd image = -1;
+    int r = stack_prepare(c, a->rootless, &image_type, &image, e);
+
+    if (r < 0)
+        return r;
+    (void)snprintf(init, sizeof(init), "%s/dyno-init", c->program_dir);
+    struct sandbox_config sc = {.stack = c->stack,
+                                .image_type = image_type,
+                                .image_fd = image,
+                                .runtime_dir = c->runtime_dir,
+                                .state_dir = c->state_dir,
+                                .init_path = init,
+                                .rootless = a->rootless,
+                                .slug_owner = a->slug_owner};
+    r = sandbox_open(&sc, &a->sandbox, e);
+    if (r < 0)
+        return r;
+    if (strcmp(c->stack, "host") != 0)
+        log_notice("stack: %s", sandbox_stack_text(a->sandbox));
+    a->env.sandbox = a->sandbox;
+    a->ids.sandbox = a->sandbox;
+    return 0;
 }
 
 static struct scratch_quota quota_of(const struct size *size)
@@ -289,7 +309,7 @@ int agent_open(sd_event *loop, const struct config *config, bool rootless, struc
     if (r == 0)
         r = open_dirs(a, e);
     if (r == 0)
-        r = open_sandbox(a, e);
+        r = open_cgroups(a, e);
     if (r == 0)
         r = open_scratches(a, e);
     if (r == 0)
@@ -299,7 +319,6 @@ int agent_open(sd_event *loop, const struct config *config, bool rootless, struc
     if (r < 0)
         return r;
     a->env.loop = loop;
-    a->env.sandbox = a->sandbox;
     a->env.cgroups = a->cgroups;
     a->env.scratches = a->scratches;
     a->env.logger = a->logger;
@@ -307,6 +326,8 @@ int agent_open(sd_event *loop, const struct config *config, bool rootless, struc
     a->env.rootless = rootless;
     (void)snprintf(a->env.runtime_dir, sizeof(a->env.runtime_dir), "%s", config->runtime_dir);
     r = agent_adopt_all(a, e);
+    if (r == 0)
+        r = open_sandbox(a, e); /* what runs has waited for nothing of it */
     if (r < 0)
         return r;
     agent_event(a, "agent", NULL,

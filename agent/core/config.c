@@ -3,6 +3,7 @@
 #include "base/scoped.h"
 #include "base/str.h"
 #include "core/config_keys.h"
+#include "core/stack.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -306,6 +307,8 @@ int config_check(struct config *c, struct err *e)
         r = config_check_link(c, e);
     if (r == 0)
         r = config_check_store(c, e);
+    if (r == 0)
+        r = config_check_stack(c, e);
     return r < 0 ? r : complete(c, e);
 }
 

@@ -73,7 +73,8 @@ struct config {
     unsigned fetch_connections; /* of one fetch to one mirror, at most */
     struct config_stores stores;
     /* [sandbox] */
-    char stack[256];         /* "host" or an absolute directory */
+    char stack[256];         /* "host", an absolute directory, or an image */
+    char stack_digest[128];  /* of an image; "": none */
     char disk_quota[16];     /* auto, project, image, none */
     uint64_t disk_keep_free; /* bytes that dynos are never promised */
     double disk_overcommit;

@@ -65,6 +65,7 @@ static const struct key keys[] = {
     {"store", "https_key_file", KEY_PATH, "", TEXT(stores.https_key_file), .may_be_off = true},
 
     {"sandbox", "stack", KEY_PATH, "host", TEXT(stack), .word = "host"},
+    {"sandbox", "stack_digest", KEY_TEXT, "", TEXT(stack_digest), .may_be_off = true},
     {"sandbox", "disk_quota", KEY_CHOICE, "auto", TEXT(disk_quota),
      .word = "auto project image none"},
     {"sandbox", "disk_keep_free", KEY_BYTES, "1G", AT(disk_keep_free), .min = MIB,
