@@ -75,9 +75,10 @@ static int adopt_one(struct agent *a, const struct run_trace *t, struct err *e)
     }
     if (r == 0 && t->guessed)
         take_wanted(a, d);
-    /* A restart's delay is not known any more: at once. A one-off is taken off the books. */
+    /* A restart's delay is not known any more: at once, but not now, there is no sandbox yet. A
+     * one-off is taken off the books. */
     if (r == 0 && t->recorded)
-        dyno_event(d, DEV_DEADLINE);
+        dyno_retry_soon(d);
     else if (r == 0 && run_told_to_stop(d->run))
         dyno_event(d, DEV_STOP);
     return r;

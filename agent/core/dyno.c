@@ -134,6 +134,11 @@ static void set_deadline(struct dyno *d, uint64_t at_boot)
         log_err("%s/%s.%u: no memory for a timer", d->name.app, d->name.type, d->name.num);
 }
 
+void dyno_retry_soon(struct dyno *d)
+{
+    set_deadline(d, 0);
+}
+
 static int on_start(sd_event_source *s, uint64_t usec, void *userdata)
 {
     (void)s;

@@ -66,6 +66,8 @@ void dyno_free(struct dyno *d);
 /* Starts it at the next turn of the loop: no callback may come from inside the call that made it.
  */
 void dyno_start_soon(struct dyno *d);
+/* Its delay is over, at the next turn of the loop: DEV_DEADLINE. */
+void dyno_retry_soon(struct dyno *d);
 /* Feeds EVENT to the state machine and does what it says. D may be freed in it. */
 void dyno_event(struct dyno *d, enum dyno_event event);
 /* Something happened to its memory: R14 once an episode. */
