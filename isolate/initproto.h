@@ -80,7 +80,19 @@ enum init_request_kind {
                         * one counts; answered by nothing */
     INIT_WHO = 8,      /* answered at once by INIT_IAM on the connection that it comes by, which
                         * need not be the current one and does not become it */
+    INIT_TAKE = 9,     /* to a spare one, once, on INIT_FD_CTL; see below. Answered by nothing */
 };
+
+/* A spare dyno-init is executed with the argument INIT_SPARE_ARG, before it is known what it will
+ * run. It waits for INIT_TAKE, having done nothing but made itself undumpable, and goes when
+ * INIT_FD_CTL is closed: with the agent that made it. Descriptors of INIT_TAKE: [0] what becomes
+ * INIT_FD_LAUNCH, [1] the identity; then, by bits in `token`: INIT_TAKE_RULES: a landlock ruleset
+ * that it enters first of all; INIT_TAKE_STDIO: the command's stdin, stdout and stderr in place of
+ * those that it was executed with. reserved[0]: RLIMIT_NPROC, if that is less than it has; 0: as it
+ * is. One that cannot be obeyed to the letter is dyno-init's end. */
+#define INIT_SPARE_ARG  "spare"
+#define INIT_TAKE_STDIO 1u
+#define INIT_TAKE_RULES 2u
 
 struct init_request {
     uint32_t version;

@@ -29,6 +29,8 @@ enum {
     K_FSCONFIG_SET_FLAG = 0,
     K_FSCONFIG_SET_STRING = 1,
     K_FSCONFIG_CMD_CREATE = 6,
+    K_FSCONFIG_CMD_RECONFIGURE = 7,
+    K_FSPICK_CLOEXEC = 1,
     K_MOVE_F_EMPTY = 0x4, /* MOVE_MOUNT_F_EMPTY_PATH */
     K_TREE_CLONE = 1,     /* OPEN_TREE_CLONE */
     K_TREE_CLOEXEC = O_CLOEXEC,
@@ -70,6 +72,11 @@ static inline int k_move_mount(int from, int to_dirfd, const char *to)
 static inline int k_fsopen(const char *type)
 {
     return (int)syscall(SYS_fsopen, type, K_FSOPEN_CLOEXEC);
+}
+
+static inline int k_fspick(const char *path)
+{
+    return (int)syscall(SYS_fspick, AT_FDCWD, path, K_FSPICK_CLOEXEC);
 }
 
 static inline int k_fsconfig(int fs, unsigned command, const char *key, const void *value)

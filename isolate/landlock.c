@@ -68,7 +68,7 @@ static int allow(int ruleset, int fd, uint64_t access, const char *what, struct 
     return 0;
 }
 
-int landlock_enter(int abi, int init_fd, struct err *e)
+int landlock_rules(int abi, int init_fd, int *ret_fd, struct err *e)
 {
     const struct ruleset attr = {
         .fs = known_to(abi), .scoped = abi >= ABI_SCOPES ? SCOPE_ABSTRACT_UNIX | SCOPE_SIGNAL : 0};
@@ -84,7 +84,17 @@ int landlock_enter(int abi, int init_fd, struct err *e)
         r = fd < 0 ? err_set(e, errno, "open %s", rules[i].path)
                    : allow(ruleset, fd, rules[i].access & attr.fs, rules[i].path, e);
     }
-    if (r == 0 && syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
+    if (r == 0)
+        *ret_fd = TAKE_FD(ruleset);
+    return r;
+}
+
+int landlock_enter(int abi, int init_fd, struct err *e)
+{
+    scoped_fd rules_fd = -1;
+    int r = landlock_rules(abi, init_fd, &rules_fd, e);
+
+    if (r == 0 && syscall(SYS_landlock_restrict_self, rules_fd, 0) < 0)
         r = err_set(e, errno, "enter it");
     return r;
 }

@@ -16,6 +16,9 @@ int landlock_abi(void);
  * dyno-init, which lies outside of that and may be executed nevertheless. ABI is not 0.
  * Async-signal-safe. */
 int landlock_enter(int abi, int init_fd, struct err *e);
+/* The rules that landlock_enter() enters, for another process to do it: landlock_restrict_self(2).
+ * *ret_fd is the caller's. */
+int landlock_rules(int abi, int init_fd, int *ret_fd, struct err *e);
 
 /* Words for `dyno doctor` about ABI. */
 const char *landlock_text(int abi);

@@ -48,27 +48,43 @@ static int check_ids(const struct sandbox *s, const struct plan *p, struct err *
     return s->rootless ? 0 : check_fd(p->userns_fd, "the user namespace", e);
 }
 
-int plan_check(const struct sandbox *s, const struct plan *p, struct err *e)
+int plan_check_ahead(const struct sandbox *s, const struct plan *p, struct err *e)
 {
     const struct {
         const char *what;
         int fd;
-    } fds[] = {{"the log's read end", p->log_read}, {"the log's write end", p->log_write},
-               {"the control socket", p->ctl_fd},   {"the listening socket", p->listen_fd},
-               {"the record", p->record_fd},        {"the launch record", p->launch_fd}};
-    int r = check_hostname(p->hostname, e);
+    } fds[] = {{"the log's read end", p->log_read},
+               {"the log's write end", p->log_write},
+               {"the control socket", p->ctl_fd},
+               {"the listening socket", p->listen_fd},
+               {"the record", p->record_fd}};
+    int r = check_ids(s, p, e);
 
     if (r == 0)
-        r = check_ids(s, p, e);
-    if (r == 0)
         r = check_dir(p->scratch_fd, "the scratch directory", e);
-    if (r == 0 && p->slug_fd != -1)
-        r = check_dir(p->slug_fd, "the slug", e);
     for (size_t i = 0; r == 0 && i < sizeof(fds) / sizeof(fds[0]); i++)
         r = check_fd(fds[i].fd, fds[i].what, e);
-    for (int i = 0; r == 0 && i < 3; i++)
-        r = p->stdio[i] == -1 ? 0 : check_fd(p->stdio[i], "the command's stdio", e);
     if (r == 0 && !p->cgroup)
         r = err_say(e, EINVAL, "plan: no cgroup");
     return r;
+}
+
+int plan_check_rest(const struct plan *p, struct err *e)
+{
+    int r = check_hostname(p->hostname, e);
+
+    if (r == 0 && p->slug_fd != -1)
+        r = check_dir(p->slug_fd, "the slug", e);
+    if (r == 0)
+        r = check_fd(p->launch_fd, "the launch record", e);
+    for (int i = 0; r == 0 && i < 3; i++)
+        r = p->stdio[i] == -1 ? 0 : check_fd(p->stdio[i], "the command's stdio", e);
+    return r;
+}
+
+int plan_check(const struct sandbox *s, const struct plan *p, struct err *e)
+{
+    int r = plan_check_ahead(s, p, e);
+
+    return r < 0 ? r : plan_check_rest(p, e);
 }

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -23,6 +24,8 @@ void sandbox_freep(struct sandbox **s)
     fd_closep(&(*s)->init_fd);
     fd_closep(&(*s)->null_fd);
     child_stack_free((*s)->stack);
+    if ((*s)->told)
+        (void)munmap((*s)->told, sizeof(*(*s)->told)); /* only fails on our own bugs */
     free((*s)->filter.filter);
     free(*s);
     *s = NULL;
@@ -110,6 +113,16 @@ static int open_programs(struct sandbox *s, const char *init_path, struct err *e
     return s->null_fd < 0 ? err_set(e, errno, "open /dev/null") : 0;
 }
 
+static int share_page(struct told **ret, struct err *e)
+{
+    void *at = mmap(NULL, sizeof(**ret), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    if (at == MAP_FAILED)
+        return err_set(e, errno, "share a page");
+    *ret = at;
+    return 0;
+}
+
 int sandbox_open(const struct sandbox_config *config, struct sandbox **ret, struct err *e)
 {
     scoped(sandbox_freep) struct sandbox *s = calloc(1, sizeof(*s));
@@ -123,6 +136,8 @@ int sandbox_open(const struct sandbox_config *config, struct sandbox **ret, stru
     int r = check_config(config, e);
     if (r == 0)
         r = child_stack_new(&s->stack, e);
+    if (r == 0)
+        r = share_page(&s->told, e);
     if (r == 0)
         r = open_programs(s, config->init_path, e);
     if (r == 0)

@@ -95,6 +95,24 @@ struct spawned {
 /* Clones the child into its namespaces and returns at once. */
 int sandbox_spawn(struct sandbox *s, const struct plan *plan, struct spawned *ret, struct err *e);
 
+/* --- Spares: sandboxes made before it is known for which dyno ---
+ *
+ * A spare has taken all steps but those that need to know (steps.c), and is a dyno-init that waits
+ * (INIT_TAKE): it is in its namespaces and its cgroup, has given up every power and loaded the
+ * filter. It has nothing of the agent's memory, and goes when the agent's end of ctl_fd is closed.
+ * What is still missing is done by a process of the agent's that enters its namespaces; only then
+ * is it told what to run, so no code of an app is in there before the last step is done. */
+
+/* As sandbox_spawn(), of a plan without hostname, slug_fd, launch_fd and stdio. */
+int sandbox_prepare(struct sandbox *s, const struct plan *plan, struct spawned *ret, struct err *e);
+
+/* Takes SPARE, whose report said 1 and which was made for the limits BUILT: does the steps that are
+ * missing for PLAN (its scratch and sockets are not looked at: the spare has them), and has it run.
+ * IDENTITY_FD: as of INIT_IDENTITY; CTL_FD: the agent's end. Waits for a child of its own, some 0.3
+ * ms. On failure the spare is of no use any more: the caller ends it. */
+int sandbox_take(struct sandbox *s, const struct spawned *spare, const struct limits *built,
+                 const struct plan *plan, int ctl_fd, int identity_fd, struct err *e);
+
 /* What became of the child's steps. 1: they are over without a failure: dyno-init was executed, or
  * the child was killed on the way, which its pidfd tells. 0: not known yet. Negative: the step that
  * failed is in E ("switch user: setresuid: Operation not permitted") and the child has exited. */

@@ -23,6 +23,12 @@ struct mask {
 int child_stack_new(void **ret, struct err *e);
 void child_stack_free(void *stack);
 
+/* What a child says in a page that it shares with us. */
+struct told {
+    struct err err;
+    int rules; /* a descriptor */
+};
+
 struct sandbox {
     char stack_text[320];
     bool rootless;
@@ -30,9 +36,10 @@ struct sandbox {
     uid_t inner;     /* uid and gid inside every dyno */
     int template_ns; /* mount namespace with nothing but the root template in it */
     int init_fd;
-    int null_fd; /* /dev/null */
-    int landlock; /* ABI; 0: none */
-    void *stack; /* CHILD_STACK bytes, of the one child that is on its way (clonevm.h) */
+    int null_fd;       /* /dev/null */
+    int landlock;      /* ABI; 0: none */
+    void *stack;       /* CHILD_STACK bytes, of the one child that is on its way (clonevm.h) */
+    struct told *told; /* one page that a child shares with us: spare.c */
     struct sock_fprog filter;
     struct mask masks[MASKS_MAX]; /* those that this kernel has */
     size_t n_masks;
@@ -64,6 +71,9 @@ int rootfs_etc(int etc, int stack_etc, bool host, uid_t inner, struct err *e);
 
 /* plan.c: -EINVAL with the field that is wrong. */
 int plan_check(const struct sandbox *s, const struct plan *plan, struct err *e);
+/* The same of what a spare has; and of what it is given later. */
+int plan_check_ahead(const struct sandbox *s, const struct plan *plan, struct err *e);
+int plan_check_rest(const struct plan *plan, struct err *e);
 
 /* userns.c: the one line of an id map. */
 int userns_write_map(const char *dir, uid_t inner, uid_t uid, gid_t gid, struct err *e);
@@ -77,17 +87,34 @@ struct start {
     int scratch_tree; /* what the dyno writes */
     int proc_tree;    /* made by the child */
     int report;       /* write end */
+    int rules;        /* of landlock, for a spare to enter; -1: none */
+    bool spare;       /* what the dyno will be is not known yet: spare.c */
 };
+
+#define START_INIT(sandbox, p)                                                                     \
+    {                                                                                              \
+        .s = (sandbox), .plan = (p), .join = {.into = -1}, .slug_tree = -1, .scratch_tree = -1,    \
+        .proc_tree = -1, .report = -1, .rules = -1                                                 \
+    }
+
+/* spawn.c: a detached mount of the plan's slug, in st->slug_tree. */
+int start_detach_slug(struct start *st, struct err *e);
+void start_done(struct start *st);
 
 /* steps.c: carries out the steps and executes dyno-init. Does not return. */
 _Noreturn void steps_run(struct start *st);
+/* The same for those that a spare has not had yet, in a process that has entered its namespaces. */
+int steps_fit(struct start *st, struct err *e);
 
 /* steps_mount.c: the steps that build the dyno's view of files. */
 int step_proc(struct start *st, struct err *e);
 int step_namespaces(struct start *st, struct err *e);
 int step_files(struct start *st, struct err *e);
+int step_slug(struct start *st, struct err *e);
 int step_devices(struct start *st, struct err *e);
 int step_mask_proc(struct start *st, struct err *e);
+/* Gives /dev/shm the size that the plan's limits allow. */
+int step_resize_shm(struct start *st, struct err *e);
 
 /* steps_user.c: the steps that give powers away. */
 int step_oom_score(struct start *st, struct err *e);

@@ -14,13 +14,14 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
-static void start_done(struct start *st)
+void start_done(struct start *st)
 {
     cgroup_join_done(&st->join);
     fd_closep(&st->slug_tree);
     fd_closep(&st->scratch_tree);
     fd_closep(&st->proc_tree);
     fd_closep(&st->report);
+    fd_closep(&st->rules);
 }
 
 /* A detached mount of the directory FD, which the child attaches in its own namespace: a descriptor
@@ -60,24 +61,30 @@ static int take_mount(int fd, int *ret, struct err *e)
     return 0;
 }
 
+int start_detach_slug(struct start *st, struct err *e)
+{
+    struct k_mount_attr slug = {.attr_set = K_ATTR_RDONLY | K_ATTR_NOSUID | K_ATTR_NODEV,
+                                .propagation = MS_PRIVATE};
+
+    if (st->plan->slug_fd < 0)
+        return 0;
+    if (!st->s->rootless) {
+        slug.attr_set |= K_ATTR_IDMAP;
+        slug.userns_fd = (uint64_t)st->plan->userns_fd;
+    }
+    return detach(st->plan->slug_fd, "the slug", &slug, &st->slug_tree, e);
+}
+
 static int prepare_trees(struct start *st, struct err *e)
 {
     const struct plan *p = st->plan;
     struct k_mount_attr scratch = {.attr_set = K_ATTR_NOSUID | K_ATTR_NODEV,
                                    .propagation = MS_PRIVATE};
-    struct k_mount_attr slug = {.attr_set = K_ATTR_RDONLY | K_ATTR_NOSUID | K_ATTR_NODEV,
-                                .propagation = MS_PRIVATE};
     int r = p->scratch_mounted
                 ? take_mount(p->scratch_fd, &st->scratch_tree, e)
                 : detach(p->scratch_fd, "the scratch directory", &scratch, &st->scratch_tree, e);
 
-    if (r < 0 || p->slug_fd < 0)
-        return r;
-    if (!st->s->rootless) {
-        slug.attr_set |= K_ATTR_IDMAP;
-        slug.userns_fd = (uint64_t)p->userns_fd;
-    }
-    return detach(p->slug_fd, "the slug", &slug, &st->slug_tree, e);
+    return r < 0 || st->spare ? r : start_detach_slug(st, e);
 }
 
 int child_stack_new(void **ret, struct err *e)
@@ -154,38 +161,46 @@ static int clone_child(struct start *st, struct spawned *ret, struct err *e)
     return 0;
 }
 
-int sandbox_spawn(struct sandbox *s, const struct plan *plan, struct spawned *ret, struct err *e)
+static int spawn(struct start *st, struct spawned *ret, struct err *e)
 {
-    scoped(start_done) struct start st = {.s = s,
-                                          .plan = plan,
-                                          .join = {.into = -1},
-                                          .slug_tree = -1,
-                                          .scratch_tree = -1,
-                                          .proc_tree = -1,
-                                          .report = -1};
     struct spawned out = {.pidfd = -1};
     int report[2];
-    int r = plan_check(s, plan, e);
+    int r = cgroup_join_prepare(st->plan->cgroup, &st->join, e);
 
     if (r == 0)
-        r = cgroup_join_prepare(plan->cgroup, &st.join, e);
-    if (r == 0)
-        r = prepare_trees(&st, e);
+        r = prepare_trees(st, e);
     if (r < 0)
         return r;
     if (pipe2(report, O_CLOEXEC) < 0)
         return err_set(e, errno, "pipe");
     scoped_fd report_read = report[0];
-    st.report = report[1];
+    st->report = report[1];
     r = fd_set_nonblock(report_read, true);
     if (r < 0)
         return err_set(e, -r, "make the report pipe non-blocking");
-    r = clone_child(&st, &out, e);
+    r = clone_child(st, &out, e);
     if (r < 0)
         return r;
     out.report_fd = TAKE_FD(report_read);
     *ret = out;
     return 0;
+}
+
+int sandbox_spawn(struct sandbox *s, const struct plan *plan, struct spawned *ret, struct err *e)
+{
+    scoped(start_done) struct start st = START_INIT(s, plan);
+    int r = plan_check(s, plan, e);
+
+    return r < 0 ? r : spawn(&st, ret, e);
+}
+
+int sandbox_prepare(struct sandbox *s, const struct plan *plan, struct spawned *ret, struct err *e)
+{
+    scoped(start_done) struct start st = START_INIT(s, plan);
+    int r = plan_check_ahead(s, plan, e);
+
+    st.spare = true;
+    return r < 0 ? r : spawn(&st, ret, e);
 }
 
 int sandbox_report(int report_fd, struct err *e)

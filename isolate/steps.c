@@ -43,7 +43,7 @@ static int step_descriptors(struct start *st, struct err *e)
         [INIT_FD_CTL] = p->ctl_fd,
         [INIT_FD_LISTEN] = p->listen_fd,
         [INIT_FD_RECORD] = p->record_fd,
-        [INIT_FD_LAUNCH] = p->launch_fd,
+        [INIT_FD_LAUNCH] = st->spare ? st->s->null_fd : p->launch_fd,
         [INIT_FD_LOG] = p->log_read,
         [FD_INIT] = st->s->init_fd,
         [FD_REPORT] = st->report,
@@ -72,10 +72,9 @@ static int step_seccomp(struct start *st, struct err *e)
 
 static int step_execute(struct start *st, struct err *e)
 {
-    char name[] = "dyno-init";
-    char *argv[] = {name, NULL}, *envp[] = {NULL};
+    char name[] = "dyno-init", spare[] = INIT_SPARE_ARG;
+    char *argv[] = {name, st->spare ? spare : NULL, NULL}, *envp[] = {NULL};
 
-    (void)st;
     (void)syscall(SYS_execveat, FD_INIT, "", argv, envp, AT_EMPTY_PATH);
     return err_set(e, errno, "dyno-init");
 }
@@ -84,39 +83,56 @@ static int step_execute(struct start *st, struct err *e)
 static const struct step {
     const char *name;
     int (*run)(struct start *st, struct err *e);
+    bool late; /* not before it is known what the dyno will be: a spare has it done later */
 } steps[] = {
     /* First: all that follows is accounted to the dyno, and the cgroup namespace is rooted here. */
-    {"join the cgroups", step_cgroups},
+    {"join the cgroups", step_cgroups, false},
     /* In the agent's mount namespace: a user namespace may mount a proc only where one is seen. */
-    {"make /proc", step_proc},
+    {"make /proc", step_proc, false},
     /* Then no path leads to the host's files any more. */
-    {"enter the root", step_namespaces},
-    {"mount the files", step_files},
-    {"mount the devices", step_devices},
-    {"mask /proc", step_mask_proc},       /* after it is mounted */
-    {"set the host name", step_hostname}, /* these two while we have the power to */
-    {"reset the OOM score", step_oom_score},
-    {"switch user", step_user}, /* after the mounts, which belong to the outer user namespace */
+    {"enter the root", step_namespaces, false},
+    {"mount the files", step_files, false},
+    {"mount the slug", step_slug, true}, /* after the scratch, which has its upper layer */
+    {"mount the devices", step_devices, false},
+    {"mask /proc", step_mask_proc, false},      /* after it is mounted */
+    {"set the host name", step_hostname, true}, /* these two while we have the power to */
+    {"reset the OOM score", step_oom_score, false},
+    {"switch user", step_user, false}, /* after the mounts, of the outer user namespace */
     /* In the dyno's user namespace, which is where its processes are counted. */
-    {"set the limits", step_limits},
-    {"drop the capabilities", step_capabilities}, /* after the last that needs one */
-    {"set no-new-privileges", step_no_new_privs}, /* the filter and landlock ask for it */
-    {"enter landlock", step_landlock}, /* after the mounts; it forbids any change of them */
-    {"reset what is inherited", step_inherited},
-    {"arrange the descriptors", step_descriptors}, /* late: steps use the agent's */
-    {"load the seccomp filter", step_seccomp},     /* last: it forbids the rest */
-    {"execute", step_execute},
+    {"set the limits", step_limits, false},
+    {"drop the capabilities", step_capabilities, false}, /* after the last that needs one */
+    {"set no-new-privileges", step_no_new_privs, false}, /* the filter and landlock ask for it */
+    /* After the mounts; it forbids any change of them. A spare only gets the rules: it has to enter
+     * them itself, when it is taken, and does so before anything else. */
+    {"enter landlock", step_landlock, true},
+    {"reset what is inherited", step_inherited, false},
+    {"arrange the descriptors", step_descriptors, false}, /* late: steps use the agent's */
+    {"load the seccomp filter", step_seccomp, false},     /* last: it forbids the rest */
+    {"execute", step_execute, false},
 };
+
+/* Those that are LATE, or all that a fresh start has. */
+static int run_all(struct start *st, bool late, struct err *e)
+{
+    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+        bool now = late ? steps[i].late : !(st->spare && steps[i].late);
+
+        if (now && steps[i].run(st, e) < 0)
+            return err_wrap(e, "%s", steps[i].name);
+    }
+    return 0;
+}
+
+int steps_fit(struct start *st, struct err *e)
+{
+    return run_all(st, true, e);
+}
 
 _Noreturn void steps_run(struct start *st)
 {
     struct err e = ERR_INIT;
 
-    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++)
-        if (steps[i].run(st, &e) < 0) {
-            (void)err_wrap(&e, "%s", steps[i].name);
-            break;
-        }
+    (void)run_all(st, false, &e);
     /* One write below PIPE_BUF is one piece. The reader gone: nobody to tell. */
     (void)write(st->report, &e, sizeof(e));
     _exit(1);

@@ -107,14 +107,21 @@ static int mount_overlay(const struct start *st, struct err *e)
     return k_move_mount(tree, AT_FDCWD, "/app") < 0 ? err_set(e, errno, "mount /app") : 0;
 }
 
-/* /tmp first holds the whole scratch directory, where the overlay finds its layers; the scratch's
- * own tmp then covers that. Nothing in a dyno can uncover it. */
+/* /tmp first holds the whole scratch directory, where the overlay finds its layers. */
 int step_files(struct start *st, struct err *e)
+{
+    if (k_move_mount(st->scratch_tree, AT_FDCWD, "/tmp") < 0)
+        return err_set(e, errno, "mount the scratch directory");
+    if (k_move_mount(st->proc_tree, AT_FDCWD, "/proc") < 0)
+        return err_set(e, errno, "mount /proc");
+    return 0;
+}
+
+/* The scratch's own tmp then covers the rest of it. Nothing in a dyno can uncover it. */
+int step_slug(struct start *st, struct err *e)
 {
     int r;
 
-    if (k_move_mount(st->scratch_tree, AT_FDCWD, "/tmp") < 0)
-        return err_set(e, errno, "mount the scratch directory");
     if (st->slug_tree < 0) {
         r = bind("/tmp/upper", "/app", NULL, e);
     } else {
@@ -122,22 +129,27 @@ int step_files(struct start *st, struct err *e)
             return err_set(e, errno, "mount the slug");
         r = mount_overlay(st, e);
     }
-    if (r == 0)
-        r = bind("/tmp/tmp", "/tmp", NULL, e);
-    if (r == 0 && k_move_mount(st->proc_tree, AT_FDCWD, "/proc") < 0)
-        r = err_set(e, errno, "mount /proc");
-    return r;
+    return r == 0 ? bind("/tmp/tmp", "/tmp", NULL, e) : r;
+}
+
+/* The bytes of /dev/shm that LIMITS allow, as tmpfs(5) wants them. */
+static const char *shm_size(const struct limits *limits, char out[24])
+{
+    uint64_t size = limits->memory_quota ? limits->memory_quota : limits->memory_max;
+
+    if (size == 0)
+        return SHM_SIZE_NONE;
+    (void)snprintf(out, 24, "%" PRIu64, size);
+    return out;
 }
 
 static int mount_shm(const struct limits *limits, struct err *e)
 {
-    uint64_t size = limits->memory_quota ? limits->memory_quota : limits->memory_max;
-    char text[24] = SHM_SIZE_NONE;
+    char text[24];
     scoped_fd fs = k_fsopen("tmpfs");
 
-    if (size > 0)
-        (void)snprintf(text, sizeof(text), "%" PRIu64, size);
-    if (fs < 0 || set_string(fs, "mode", "1777") < 0 || set_string(fs, "size", text) < 0 ||
+    if (fs < 0 || set_string(fs, "mode", "1777") < 0 ||
+        set_string(fs, "size", shm_size(limits, text)) < 0 ||
         set_string(fs, "nr_inodes", SHM_INODES) < 0)
         return err_set(e, errno, "configure /dev/shm");
     scoped_fd tree = fs_mount(fs, K_ATTR_NOSUID | K_ATTR_NODEV | K_ATTR_NOEXEC);
@@ -157,6 +169,18 @@ int step_devices(struct start *st, struct err *e)
     if (tree < 0 || k_move_mount(tree, AT_FDCWD, "/dev/pts") < 0)
         return err_set(e, errno, "mount /dev/pts");
     return mount_shm(&st->plan->limits, e);
+}
+
+/* In a namespace that no code of an app has been in. */
+int step_resize_shm(struct start *st, struct err *e)
+{
+    char text[24];
+    scoped_fd fs = k_fspick("/dev/shm");
+
+    if (fs < 0 || set_string(fs, "size", shm_size(&st->plan->limits, text)) < 0 ||
+        k_fsconfig(fs, K_FSCONFIG_CMD_RECONFIGURE, NULL, NULL) < 0)
+        return err_set(e, errno, "resize /dev/shm");
+    return 0;
 }
 
 int step_mask_proc(struct start *st, struct err *e)

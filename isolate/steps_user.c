@@ -151,7 +151,12 @@ int step_no_new_privs(struct start *st, struct err *e)
 
 int step_landlock(struct start *st, struct err *e)
 {
-    return st->s->landlock ? landlock_enter(st->s->landlock, st->s->init_fd, e) : 0;
+    const struct sandbox *s = st->s;
+
+    if (!s->landlock)
+        return 0;
+    return st->spare ? landlock_rules(s->landlock, s->init_fd, &st->rules, e)
+                     : landlock_enter(s->landlock, s->init_fd, e);
 }
 
 /* What execve(2) hands on from the agent, set to what a fresh login would have. */

@@ -6,8 +6,7 @@
 
 #include <linux/signal.h>
 
-#define REQUEST_FDS 4 /* INIT_EXEC: launch record and stdio */
-#define SIGNAL_MAX  64
+#define SIGNAL_MAX 64
 
 union control {
     struct sys_cmsghdr head;
@@ -311,7 +310,7 @@ static void handle(struct init *in, const struct init_request *req, int *fds, bo
     }
 }
 
-static size_t received_fds(const struct sys_msghdr *msg, const union control *control, int *fds)
+static long received_fds(const struct sys_msghdr *msg, const union control *control, int *fds)
 {
     if (msg->control_len < sizeof(control->head) || control->head.level != SYS_SOL_SOCKET ||
         control->head.type != SYS_SCM_RIGHTS || control->head.len < sizeof(control->head))
@@ -320,6 +319,19 @@ static size_t received_fds(const struct sys_msghdr *msg, const union control *co
     if (n > REQUEST_FDS)
         n = REQUEST_FDS;
     memcpy(fds, control->space + sizeof(control->head), n * sizeof(int));
+    return (long)n;
+}
+
+long agent_receive(int conn, unsigned flags, struct init_request *req, int *fds, long *ret_fds)
+{
+    struct sys_iovec iov = {req, sizeof(*req)};
+    union control control = {0};
+    struct sys_msghdr msg = {
+        .iov = &iov, .iov_len = 1, .control = control.space, .control_len = sizeof(control)};
+    long n = sys3(__NR_recvmsg, conn, &msg, flags | SYS_MSG_CMSG_CLOEXEC | SYS_MSG_TRUNC);
+
+    if (n > 0)
+        *ret_fds = received_fds(&msg, &control, fds);
     return n;
 }
 
@@ -338,21 +350,18 @@ void agent_read(struct init *in, bool candidate)
 {
     int *conn = candidate ? &in->candidate : &in->conn;
     struct init_request req = {0};
-    struct sys_iovec iov = {&req, sizeof(req)};
-    union control control = {0};
-    struct sys_msghdr msg = {
-        .iov = &iov, .iov_len = 1, .control = control.space, .control_len = sizeof(control)};
-    int fds[REQUEST_FDS] = {-1, -1, -1, -1};
-    long n =
-        sys3(__NR_recvmsg, *conn, &msg, SYS_MSG_DONTWAIT | SYS_MSG_CMSG_CLOEXEC | SYS_MSG_TRUNC);
+    int fds[REQUEST_FDS];
+    long got = 0;
 
+    for (int i = 0; i < REQUEST_FDS; i++)
+        fds[i] = -1;
+    long n = agent_receive(*conn, SYS_MSG_DONTWAIT, &req, fds, &got);
     if (n == -EAGAIN || n == -EINTR)
         return;
     if (n <= 0) {
         close_fd(conn);
         return;
     }
-    (void)received_fds(&msg, &control, fds);
     if (n == sizeof(req) && req.version == INIT_PROTO_VERSION)
         handle(in, &req, fds, candidate);
     for (int i = 0; i < REQUEST_FDS; i++)

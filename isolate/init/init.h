@@ -63,7 +63,17 @@ struct init {
 
 uint64_t init_now(void); /* CLOCK_BOOTTIME, microseconds */
 
+/* --- spare.c --- */
+
+/* Waits for INIT_TAKE. False: it will not come. */
+bool spare_wait(struct init *in);
+
 /* --- agent.c: the conversation --- */
+
+#define REQUEST_FDS 6 /* INIT_TAKE: launch record, identity, rules, stdio; INIT_EXEC has four */
+
+/* As recvmsg(2) with FLAGS; *ret_fds of FDS (REQUEST_FDS) came along, the caller's. */
+long agent_receive(int conn, unsigned flags, struct init_request *req, int *fds, long *ret_fds);
 
 /* Takes the identity that waits on the first connection, if one does. Before anything else is read
  * or sent there: a dead agent's connection breaks at the first word. */

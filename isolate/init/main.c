@@ -160,13 +160,14 @@ int start_main(int argc, char **argv)
     static struct init in = {.master = -1, .identity = -1, .conn = INIT_FD_CTL, .candidate = -1};
     uint64_t ours = UINT64_C(1) << (SIGCHLD - 1) | UINT64_C(1) << (SIGTERM - 1);
 
-    (void)argc;
     (void)argv;
     /* First: from here on the descriptors are ours alone. */
     (void)sys5(__NR_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
     (void)sys5(__NR_prctl, PR_SET_NAME, "dyno-init", 0, 0, 0);
     (void)sys4(__NR_rt_sigprocmask, SIG_SETMASK, &ours, NULL, sizeof(ours));
     in.sigfd = (int)sys4(__NR_signalfd4, -1, &ours, sizeof(ours), O_CLOEXEC | O_NONBLOCK);
+    if (argc > 1 && !spare_wait(&in)) /* INIT_SPARE_ARG */
+        return 0;
     agent_take_identity(&in);
     start_command(&in);
     reap(&in);

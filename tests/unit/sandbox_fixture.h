@@ -215,18 +215,8 @@ static inline void dyno_prepare(struct fixture *f, struct dyno *d, const struct 
                        .launch_fd = *launch};
 }
 
-/* Starts ARGV and waits until dyno-init runs. */
-static inline void dyno_exec(struct fixture *f, struct dyno *d, const struct dyno_options *o,
-                             char *const *argv)
+static inline void dyno_wait_report(struct dyno *d)
 {
-    struct plan p;
-    int launch;
-
-    dyno_prepare(f, d, o, &p, &launch, argv);
-    must(sandbox_spawn(f->sandbox, &p, &d->spawned, e));
-    close(p.log_write);
-    close(p.ctl_fd);
-    close(launch);
     for (;;) {
         struct pollfd pfd = {.fd = d->spawned.report_fd, .events = POLLIN};
         struct err e = ERR_INIT;
@@ -241,6 +231,48 @@ static inline void dyno_exec(struct fixture *f, struct dyno *d, const struct dyn
             break;
     }
     close(d->spawned.report_fd);
+}
+
+/* Makes the sandbox of P before anything is known that a spare is not told, with other limits, and
+ * waits until it is there. */
+static inline void dyno_spare(struct dyno *d, const struct plan *p, struct limits *built)
+{
+    struct plan ahead = *p;
+
+    *built = (struct limits){.memory_quota = 3 << 20, .memory_max = 4 << 20, .pids = 4000};
+    ahead.hostname = NULL;
+    ahead.slug_fd = ahead.launch_fd = -1;
+    ahead.limits = *built;
+    for (int i = 0; i < 3; i++)
+        ahead.stdio[i] = -1;
+    must(sandbox_prepare(d->f->sandbox, &ahead, &d->spawned, e));
+    dyno_wait_report(d);
+}
+
+/* Starts ARGV and waits until dyno-init runs. With SANDBOX_SPARES in a sandbox that was made ahead.
+ */
+static inline void dyno_exec(struct fixture *f, struct dyno *d, const struct dyno_options *o,
+                             char *const *argv)
+{
+    struct plan p;
+    int launch;
+
+    dyno_prepare(f, d, o, &p, &launch, argv);
+#ifdef SANDBOX_SPARES
+    struct limits built;
+    int identity;
+
+    dyno_spare(d, &p, &built);
+    must(memfd_with("dyno-identity", "web.1", 5, &identity, e));
+    must(sandbox_take(f->sandbox, &d->spawned, &built, &p, d->ctl, identity, e));
+    close(identity);
+#else
+    must(sandbox_spawn(f->sandbox, &p, &d->spawned, e));
+    dyno_wait_report(d);
+#endif
+    close(p.log_write);
+    close(p.ctl_fd);
+    close(launch);
 }
 
 static inline void dyno_sh(struct fixture *f, struct dyno *d, const struct dyno_options *o,

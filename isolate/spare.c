@@ -1,0 +1,128 @@
+/* spare.c - taking a sandbox that was made ahead: the steps that it has not had, and its command.
+ */
+#include "base/fdio.h"
+#include "base/scoped.h"
+#include "isolate/clonevm.h"
+#include "isolate/initproto.h"
+#include "isolate/kernel.h"
+#include "isolate/sandbox_impl.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#define TAKE_FDS_MAX 6 /* launch record, identity, landlock's rules, stdio */
+
+struct fitting {
+    struct start start;
+    int pidfd; /* of the spare */
+    bool resize;
+};
+
+/* In a process of its own, because it leaves the agent's namespaces; with the agent's memory and
+ * descriptors, of which one is what it makes. */
+static void fit(void *arg)
+{
+    struct fitting *f = arg;
+    struct told *told = f->start.s->told;
+    struct err *e = &told->err;
+    int r = 0;
+
+    if (setns(f->pidfd, CLONE_NEWNS | CLONE_NEWUTS) < 0)
+        r = err_set(e, errno, "enter the spare sandbox");
+    if (r == 0 && f->resize)
+        r = step_resize_shm(&f->start, e);
+    if (r == 0)
+        r = steps_fit(&f->start, e);
+    told->rules = f->start.rules;
+    (void)syscall(SYS_exit_group, r < 0 ? 1 : 0);
+    __builtin_unreachable();
+}
+
+static pid_t clone_fitter(struct fitting *f)
+{
+    /* No signal at its end: it is nobody's business but ours. */
+    struct clone_args args = {.flags = CLONE_FILES};
+#ifndef __SANITIZE_ADDRESS__
+    args.flags |= CLONE_VM | CLONE_VFORK;
+    args.stack = (uint64_t)(uintptr_t)f->start.s->stack;
+    args.stack_size = CHILD_STACK;
+    return clone_vm(&args, fit, f);
+#else
+    pid_t pid = k_clone3(&args);
+    if (pid == 0)
+        fit(f);
+    return pid;
+#endif
+}
+
+static int run_fitter(struct fitting *f, struct err *e)
+{
+    sigset_t all, old;
+    int status = 0;
+
+    struct told *told = f->start.s->told;
+
+    *told = (struct told){.err = ERR_INIT, .rules = -1};
+    sigfillset(&all);
+    (void)sigprocmask(SIG_SETMASK, &all, &old);
+    pid_t pid = clone_fitter(f);
+    int errnum = errno;
+    (void)sigprocmask(SIG_SETMASK, &old, NULL);
+    if (pid < 0)
+        return err_set(e, errnum, "clone what fits a spare sandbox");
+    while (waitpid(pid, &status, __WALL) < 0)
+        if (errno != EINTR)
+            return err_set(e, errno, "wait for what fits a spare sandbox");
+    f->start.rules = told->rules;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+        return 0;
+    if (told->err.errnum == 0)
+        return err_say(e, ECHILD, "what fits a spare sandbox died");
+    *e = told->err;
+    return -e->errnum;
+}
+
+static int send_take(const struct start *st, int ctl_fd, int identity_fd, struct err *e)
+{
+    const struct plan *p = st->plan;
+    struct init_request request = {.version = INIT_PROTO_VERSION, .kind = INIT_TAKE};
+    uint64_t procs = p->limits.pids ? p->limits.pids + 1 : 0; /* as step_limits() */
+    int fds[TAKE_FDS_MAX] = {p->launch_fd, identity_fd};
+    size_t n = 2;
+
+    request.reserved[0] = procs < UINT32_MAX ? (uint32_t)procs : 0;
+    if (st->rules >= 0) {
+        request.token |= INIT_TAKE_RULES;
+        fds[n++] = st->rules;
+    }
+    if (p->stdio[0] >= 0 || p->stdio[1] >= 0 || p->stdio[2] >= 0) {
+        request.token |= INIT_TAKE_STDIO;
+        fds[n++] = p->stdio[0] >= 0 ? p->stdio[0] : st->s->null_fd;
+        fds[n++] = p->stdio[1] >= 0 ? p->stdio[1] : p->log_write;
+        fds[n++] = p->stdio[2] >= 0 ? p->stdio[2] : p->log_write;
+    }
+    ssize_t sent = fd_send(ctl_fd, &request, sizeof(request), fds, n);
+    return sent < 0 ? err_set(e, (int)-sent, "tell the spare what to run") : 0;
+}
+
+int sandbox_take(struct sandbox *s, const struct spawned *spare, const struct limits *built,
+                 const struct plan *plan, int ctl_fd, int identity_fd, struct err *e)
+{
+    struct fitting f = {.start = START_INIT(s, plan), .pidfd = spare->pidfd};
+    int r = plan_check_rest(plan, e);
+
+    f.start.spare = true;
+    f.resize = built->memory_quota != plan->limits.memory_quota ||
+               built->memory_max != plan->limits.memory_max;
+    if (r == 0)
+        r = start_detach_slug(&f.start, e);
+    if (r == 0)
+        r = run_fitter(&f, e);
+    if (r == 0)
+        r = send_take(&f.start, ctl_fd, identity_fd, e);
+    start_done(&f.start);
+    return r;
+}

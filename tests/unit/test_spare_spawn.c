@@ -1,0 +1,3 @@
+/* How a dyno runs and ends, asked of one whose sandbox was made ahead. */
+#define SANDBOX_SPARES
+#include "test_spawn.c"
