@@ -5,6 +5,7 @@
 #include "isolate/kernel.h"
 #include "isolate/landlock.h"
 #include "isolate/sandbox_impl.h"
+#include "isolate/scratch.h"
 #include "isolate/slugimage.h"
 
 #include <errno.h>
@@ -250,6 +251,20 @@ static void look_at_landlock(struct probes *p)
     (void)snprintf(probe->detail, sizeof(probe->detail), "ABI %d: %s", abi, landlock_text(abi));
 }
 
+/* Where the agent keeps scratches, by default. */
+static void look_at_disk(struct probes *p)
+{
+    const char *dir =
+        access("/var/lib/dynod/scratch", F_OK) == 0 ? "/var/lib/dynod/scratch" : "/var/lib";
+    enum scratch_way way;
+    char text[300];
+
+    scratch_probe(dir, p->rootless, &way, text, sizeof(text));
+    struct probe *probe = add(p, "disk quotas", false, way != SCRATCH_PLAIN);
+    (void)snprintf(probe->detail, sizeof(probe->detail), "%.*s", (int)sizeof(probe->detail) - 1,
+                   text);
+}
+
 static int look_at_all(struct probes *p, struct err *e)
 {
     bool root = !p->rootless;
@@ -276,6 +291,8 @@ static int look_at_all(struct probes *p, struct err *e)
     look(p, "openat2", true, see_openat2, "yes", "slugs cannot be opened safely: Linux 5.6");
     look(p, "close_range", true, see_close_range, "yes", "no dyno can start: Linux 5.9");
     int r = look_at_images(p, e);
+    if (r == 0)
+        look_at_disk(p);
     return r < 0 ? r : look_at_cgroups(p, e);
 }
 

@@ -438,16 +438,14 @@ static int check_disk(const struct scratches *s, const struct scratch_config *c,
         return err_set(e, errno, "look at the disk of %s", s->path);
     uint64_t disk = (uint64_t)fs.f_blocks * (uint64_t)fs.f_bsize;
     double room = (double)(disk - kept_free(s, disk)) * s->overcommit;
-    for (size_t i = 0; i < c->n_quotas; i++)
-        if (i == 0 && (double)c->quotas[i].bytes > room) {
-            (void)err_say(e, ENOSPC,
-                          "the disk of %s is too small for one dyno: its size has disk = %s, and "
-                          "the disk %s: make disk smaller in [size], or state_dir larger",
-                          s->path, format_bytes(want, sizeof(want), c->quotas[i].bytes),
-                          format_bytes(have, sizeof(have), disk));
-            return err_blame(e, FAULT_OPERATOR);
-        }
-    return 0;
+    if (c->n_quotas == 0 || (double)c->quotas[0].bytes <= room)
+        return 0;
+    (void)err_say(e, ENOSPC,
+                  "the disk of %s is too small for one dyno: the default size has disk = %s, and "
+                  "the whole disk is %s: make disk smaller in [size], or state_dir larger",
+                  s->path, format_bytes(want, sizeof(want), c->quotas[0].bytes),
+                  format_bytes(have, sizeof(have), disk));
+    return err_blame(e, FAULT_OPERATOR);
 }
 
 /* Whether one can be made, and looks as promised. */

@@ -40,7 +40,7 @@ struct scratch_config {
     const char *way;                    /* "auto", "project", "image", "none" */
     bool rootless;                      /* always SCRATCH_PLAIN */
     uid_t helper;                       /* who mkfs.ext4 runs as: nobody else's uid */
-    const struct scratch_quota *quotas; /* all that will be asked for */
+    const struct scratch_quota *quotas; /* all that will be asked for; the first must fit */
     size_t n_quotas;
     uint64_t keep_free; /* bytes of the disk that are never promised; at most a twentieth of it */
     double overcommit;  /* at least 1: how many times what is free may be promised */

@@ -28,6 +28,7 @@
 #define INODE_SIZE    256u
 #define GROUP_BYTES   (UINT64_C(128) << 20)
 #define RESERVED_MAX  (UINT64_C(16) << 20)
+#define OWN_INODES    32u /* ext4's eleven, our directories, the overlay's */
 #define SLACK         (UINT64_C(256) << 10)
 #define MKFS_PATIENCE (30 * USEC_PER_SEC) /* for all of them */
 #define DATA_MAX      (64u << 20)         /* bytes of one template that are not zero */
@@ -77,7 +78,7 @@ _Noreturn static void run_mkfs(int file, int out, uid_t helper, const struct scr
                           NULL};
 
     if (q->inodes) { /* getopt(3) takes options after the file, too */
-        (void)snprintf(inodes, sizeof(inodes), "%" PRIu64, q->inodes);
+        (void)snprintf(inodes, sizeof(inodes), "%" PRIu64, q->inodes + OWN_INODES);
         argv[14] = "-N";
         argv[15] = inodes;
     }
@@ -94,8 +95,14 @@ _Noreturn static void run_mkfs(int file, int out, uid_t helper, const struct scr
         dup2(log, 2) < 0 || dup2(top, 3) < 0)
         _exit(126);
     (void)k_close_range(4, ~0u);
-    (void)execvpe(argv[0], (char *const *)(uintptr_t)argv, (char *const *)(uintptr_t)env);
-    _exit(errno == ENOENT ? 127 : 126);
+    static const char *const places[] = {"/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4",
+                                         "/usr/bin/mkfs.ext4", "/usr/local/sbin/mkfs.ext4"};
+    int errnum = ENOENT;
+    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]) && errnum == ENOENT; i++) {
+        (void)execve(places[i], (char *const *)(uintptr_t)argv, (char *const *)(uintptr_t)env);
+        errnum = errno;
+    }
+    _exit(errnum == ENOENT ? 127 : 126);
 }
 
 struct mkfs {

@@ -7,6 +7,7 @@
 #include "base/scoped.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -18,14 +19,14 @@ json_t *agent_status(struct agent *a)
 
     LIST_FOREACH (ending, &a->endings, link)
         endings++;
-    return json_pack("{s:s,s:i,s:I,s:b,s:i,s:i,s:i,s:{s:b,s:i},s:i,s:s,s:o,s:o}", "version",
-                     DYNOD_VERSION, "pid", (int)getpid(), "uptime_ms",
-                     (json_int_t)((clock_boot() - a->started_boot) / USEC_PER_MSEC), "rootless",
-                     a->rootless, "dynos", (int)a->n_dynos, "endings", endings, "apps",
-                     (int)model_n_apps(a->model), "logs", "alive", logger_alive(a->logger),
-                     "restarts", (int)logger_restarts(a->logger), "fetches",
-                     (int)fetcher_running(a->fetcher), "cgroups", cgroup_tree_text(a->cgroups),
-                     "instance", agent_instance(a), "link", agent_link(a));
+    return json_pack(
+        "{s:s,s:i,s:I,s:b,s:i,s:i,s:i,s:{s:b,s:i},s:i,s:s,s:s,s:o,s:o}", "version", DYNOD_VERSION,
+        "pid", (int)getpid(), "uptime_ms",
+        (json_int_t)((clock_boot() - a->started_boot) / USEC_PER_MSEC), "rootless", a->rootless,
+        "dynos", (int)a->n_dynos, "endings", endings, "apps", (int)model_n_apps(a->model), "logs",
+        "alive", logger_alive(a->logger), "restarts", (int)logger_restarts(a->logger), "fetches",
+        (int)fetcher_running(a->fetcher), "cgroups", cgroup_tree_text(a->cgroups), "disk_quota",
+        scratches_text(a->scratches), "instance", agent_instance(a), "link", agent_link(a));
 }
 
 static json_t *release_json(const struct release *rel)
@@ -100,6 +101,19 @@ int agent_app(struct agent *a, const char *app, json_t **ret, struct err *e)
     return *ret ? 0 : err_set(e, ENOMEM, "describe %s", app);
 }
 
+/* Zeros: no quota. */
+static void add_disk(json_t *j, const struct dyno *d)
+{
+    struct scratch_usage u = {0};
+
+    (void)dyno_disk(d, &u);
+    json_t *more = json_pack("{s:I,s:I,s:I,s:I}", "disk", (json_int_t)u.bytes, "disk_quota",
+                             (json_int_t)u.bytes_max, "inodes", (json_int_t)u.inodes,
+                             "inodes_quota", (json_int_t)u.inodes_max);
+    (void)json_object_update(j, more);
+    json_decref(more);
+}
+
 /* What the kernel knows about a running one. */
 static void add_usage(json_t *j, const struct dyno *d)
 {
@@ -117,6 +131,7 @@ static void add_usage(json_t *j, const struct dyno *d)
                              "pids", (json_int_t)usage.pids, "pids_max", (json_int_t)limits.pids);
     (void)json_object_update(j, more);
     json_decref(more);
+    add_disk(j, d);
 }
 
 static json_t *dyno_json(const struct dyno *d)
@@ -183,10 +198,16 @@ json_t *agent_doctor(struct agent *a)
     if (sandbox_probe(a->rootless, &probes, &n, &e) < 0)
         (void)json_array_append_new(list, json_pack("{s:s,s:b,s:b,s:s}", "name", "probe", "found",
                                                     0, "required", 1, "detail", e.text));
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
+        if (!strcmp(probes[i].name, "disk quotas")) { /* what this agent does, not what one could */
+            probes[i].found = scratches_way(a->scratches) != SCRATCH_PLAIN;
+            (void)snprintf(probes[i].detail, sizeof(probes[i].detail), "%.190s",
+                           scratches_text(a->scratches));
+        }
         (void)json_array_append_new(
             list, json_pack("{s:s,s:b,s:b,s:s}", "name", probes[i].name, "found", probes[i].found,
                             "required", probes[i].required, "detail", probes[i].detail));
+    }
     return list;
 }
 

@@ -297,7 +297,8 @@ static bool is_draining(const struct dyno *d)
 static void clear_facts(struct dyno *d)
 {
     d->told_to_stop = d->boot_timeout = d->exit_timeout = d->oom = false;
-    d->attach_failed = d->detached = d->over_quota = d->adopted = d->no_retry = false;
+    d->attach_failed = d->detached = d->over_quota = d->disk_full = d->adopted = d->no_retry =
+        false;
     d->failed = (struct err)ERR_INIT;
 }
 
@@ -659,6 +660,7 @@ void dyno_sample(struct dyno *d)
     struct limits limits;
     struct err ignored = ERR_INIT;
 
+    dyno_sample_disk(d);
     if (!d->run || dyno_limits(d, &limits, &ignored) < 0 || !limits.memory_quota ||
         run_usage(d->run, &usage, &ignored) < 0)
         return;

@@ -43,6 +43,7 @@ struct dyno {
     struct restart_state crashes;
     unsigned restarts;
     bool over_quota; /* R14 was told in this episode */
+    bool disk_full;  /* that it hit its disk quota was told in this episode */
     /* what the end will have to explain */
     bool told_to_stop, boot_timeout, exit_timeout, oom, detached, attach_failed;
     struct err failed;
@@ -72,6 +73,10 @@ void dyno_retry_soon(struct dyno *d);
 void dyno_event(struct dyno *d, enum dyno_event event);
 /* Something happened to its memory: R14 once an episode. */
 void dyno_sample(struct dyno *d);
+/* dyno_disk.c: the same for its disk. */
+void dyno_sample_disk(struct dyno *d);
+/* What it has written. -ENODATA: it has no quota, or does not run. */
+int dyno_disk(const struct dyno *d, struct scratch_usage *ret);
 bool dyno_running(const struct dyno *d); /* a process of it exists */
 
 /* dyno_spawn.c: whose run a trace's "record" tells of. -EBADMSG. */

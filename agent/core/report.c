@@ -204,6 +204,15 @@ void link_on_event(void *userdata, const json_t *event)
                               json_object_get(event, "memory"), "memory_quota",
                               json_object_get(event, "memory_quota")),
                     "Error R14 (Memory quota exceeded)");
+    } else if (!strcmp(kind, "disk")) {
+        (void)snprintf(text, sizeof(text), "%s/%s", name.app, json_str(event, "dyno", ""));
+        (void)dyno_name_parse(text, &name); /* our own event */
+        link_notice(l->agent, "disk", &name,
+                    json_pack("{s:O*,s:O*,s:O*,s:O*}", "disk", json_object_get(event, "disk"),
+                              "disk_quota", json_object_get(event, "disk_quota"), "inodes",
+                              json_object_get(event, "inodes"), "inodes_quota",
+                              json_object_get(event, "inodes_quota")),
+                    "Error (Disk quota exceeded)");
     } else if (!strcmp(kind, "release") && fault) {
         link_notice(
             l->agent, "slug", &name,
