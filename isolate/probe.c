@@ -2,6 +2,7 @@
  * process of its own, which may change namespaces and mounts and leaves nothing. */
 #include "base/fdio.h"
 #include "base/scoped.h"
+#include "isolate/image.h"
 #include "isolate/kernel.h"
 #include "isolate/landlock.h"
 #include "isolate/sandbox_impl.h"
@@ -265,6 +266,28 @@ static void look_at_disk(struct probes *p)
                    text);
 }
 
+/* For [sandbox] stack = an image. */
+static void look_at_stacks(struct probes *p)
+{
+    bool squashfs = image_type_known("squashfs") == 0, erofs = image_type_known("erofs") == 0;
+    bool loop = access("/dev/loop-control", F_OK) == 0;
+    struct probe *probe =
+        add(p, "stacks as images", false, !p->rootless && loop && (squashfs || erofs));
+
+    if (p->rootless)
+        (void)snprintf(probe->detail, sizeof(probe->detail),
+                       "only root may: a stack is a directory here");
+    else if (!loop)
+        (void)snprintf(probe->detail, sizeof(probe->detail),
+                       "no loop devices (modprobe loop): a stack is a directory here%s",
+                       erofs ? ", or an EROFS image if it can be mounted from its file" : "");
+    else
+        (void)snprintf(probe->detail, sizeof(probe->detail), "%s%s%s",
+                       squashfs ? "squashfs" : "no squashfs (modprobe squashfs)",
+                       erofs ? ", EROFS" : ", no EROFS (modprobe erofs)",
+                       squashfs || erofs ? "" : ": a stack is a directory here");
+}
+
 static int look_at_all(struct probes *p, struct err *e)
 {
     bool root = !p->rootless;
@@ -290,6 +313,7 @@ static int look_at_all(struct probes *p, struct err *e)
     look(p, "pidfd", true, see_pidfd, "yes", "no dyno can start: Linux 5.3 or later is needed");
     look(p, "openat2", true, see_openat2, "yes", "slugs cannot be opened safely: Linux 5.6");
     look(p, "close_range", true, see_close_range, "yes", "no dyno can start: Linux 5.9");
+    look_at_stacks(p);
     int r = look_at_images(p, e);
     if (r == 0)
         look_at_disk(p);

@@ -37,6 +37,15 @@ run-controller: deps
 	@$(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS)) all
 	@BUILD=$(abspath $(BUILD)) packaging/demo-controller
 
+# The stack images, of this distribution's packages: STACK/stack.squashfs and stack.erofs, with their
+# digests. As root, with the network that apt needs; not a part of `all`.
+STACK ?= $(BUILD)/stack
+STACK_KINDS ?= squashfs erofs
+.PHONY: stack
+stack:
+	@packaging/deps/install stack
+	@packaging/stack/build $(abspath $(STACK)) $(STACK_KINDS)
+
 .PHONY: install uninstall
 install: all
 	install -d $(BINDIR) $(SBINDIR) $(LIBDIR) $(DOCDIR) $(CONFDIR)/dynod.conf.d
