@@ -22,6 +22,7 @@ struct limits {
     unsigned cpu_percent; /* hard cap, 100: one core */
     uint64_t disk_bytes;  /* of what it writes, and how many files; not the cgroup's, but its */
     uint64_t disk_inodes; /* scratch's (scratch.h) */
+    uint64_t rate_bits;   /* bits a second of its network, each way: net.h's */
 };
 
 struct cgroup_usage {

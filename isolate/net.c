@@ -55,11 +55,12 @@ static int parse_ranges(const struct net_config *c, struct net *n, struct err *e
     uint32_t slots = net_range_slots(&n->range4);
     if (n->range6.family && net_range_slots(&n->range6) < slots)
         slots = net_range_slots(&n->range6);
-    if (slots < 2 * (uint64_t)c->dynos) {
-        (void)err_say(e, ERANGE,
-                      "ipv4_range, ipv6_range: %u addresses are too few for dynos_max = %u, which "
-                      "takes %ju: take a larger range, or fewer dynos",
-                      slots, c->dynos, 2 * (uintmax_t)c->dynos);
+    if (slots < c->dynos) {
+        (void)err_say(
+            e, EINVAL,
+            "ipv4_range, ipv6_range: room for %u dynos, fewer than dynos_max = %u: take a "
+            "larger range, or fewer dynos",
+            slots, c->dynos);
         return err_blame(e, FAULT_OPERATOR);
     }
     n->slots = slots;

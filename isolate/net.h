@@ -38,8 +38,8 @@ struct net_config {
     const char *egress_allow; /* but for these */
     const char *nameservers;  /* "": the host's */
     unsigned connections;     /* of one dyno at once; 0: no limit */
-    unsigned dynos;           /* that must find room in the ranges, twice: one may start while its
-                               * last run is cleaned up */
+    unsigned dynos;           /* that must find room in the ranges. Better twice as much: one may
+                               * start while its last run is cleaned up */
 };
 
 struct net;
@@ -50,6 +50,9 @@ int net_open(const struct net_config *config, struct net **ret, struct err *e);
 void net_freep(struct net **n);
 /* The same without looking at the machine, or changing it: for --check-config and tests. */
 int net_check(const struct net_config *config, struct err *e);
+
+/* TEXT is a list of networks, as in a struct net_config; SINGLE: one, or none. Pure. */
+bool net_list_valid(const char *text, bool single);
 
 uint32_t net_slots(const struct net *n); /* the last slot; the first is 1 */
 /* Of SLOT; OUT is returned. net_address6(): "" without IPv6. */

@@ -122,3 +122,12 @@ int net_list_parse(const char *text, const char *what, struct net_range ret[NET_
     *ret_n = n;
     return 0;
 }
+
+bool net_list_valid(const char *text, bool single)
+{
+    struct net_range list[NET_LIST_MAX];
+    struct err ignored = ERR_INIT; /* the caller has better words */
+    size_t n = 0;
+
+    return net_list_parse(text, "", list, &n, &ignored) == 0 && (!single || n <= 1);
+}

@@ -4,7 +4,10 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/nsfs.h>
+#include <sched.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -48,6 +51,14 @@ static int check_ids(const struct sandbox *s, const struct plan *p, struct err *
     return s->rootless ? 0 : check_fd(p->userns_fd, "the user namespace", e);
 }
 
+/* -1 only when it is meant: a dyno is not to run in the host's network by mistake. */
+static int check_network(int fd, struct err *e)
+{
+    if (fd != -1 && ioctl(fd, NS_GET_NSTYPE) != CLONE_NEWNET)
+        return err_say(e, EINVAL, "plan: %d is no network namespace", fd);
+    return 0;
+}
+
 int plan_check_ahead(const struct sandbox *s, const struct plan *p, struct err *e)
 {
     const struct {
@@ -60,6 +71,8 @@ int plan_check_ahead(const struct sandbox *s, const struct plan *p, struct err *
                {"the record", p->record_fd}};
     int r = check_ids(s, p, e);
 
+    if (r == 0)
+        r = check_network(p->netns_fd, e);
     if (r == 0)
         r = check_dir(p->scratch_fd, "the scratch directory", e);
     for (size_t i = 0; r == 0 && i < sizeof(fds) / sizeof(fds[0]); i++)

@@ -218,7 +218,7 @@ static int build_etc(const struct sandbox_config *config, int from, int root, bo
                               : k_open_beneath(from, "etc", O_RDONLY | O_DIRECTORY);
     if (etc < 0)
         return err_set(e, errno, "open /etc");
-    return rootfs_etc(etc, stack_etc, host, config->slug_owner, e);
+    return rootfs_etc(etc, stack_etc, host, config->slug_owner, config->resolv_conf, e);
 }
 
 static int build(const struct sandbox_config *config, int from, struct err *e)

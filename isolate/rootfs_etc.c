@@ -247,7 +247,8 @@ static int put_profile(int etc, int stack_etc, struct err *e)
                     : put_file(etc, "profile", str_text(&s), e);
 }
 
-int rootfs_etc(int etc, int stack_etc, bool host, uid_t inner, struct err *e)
+int rootfs_etc(int etc, int stack_etc, bool host, uid_t inner, const char *resolv_conf,
+               struct err *e)
 {
     struct copy c = {0};
     int r = 0;
@@ -261,6 +262,7 @@ int rootfs_etc(int etc, int stack_etc, bool host, uid_t inner, struct err *e)
     if (r == 0)
         r = put_file(etc, "hostname", "dyno\n", e);
     if (r == 0)
-        r = put_resolv_conf(etc, stack_etc, host, e);
+        r = resolv_conf ? put_file(etc, "resolv.conf", resolv_conf, e)
+                        : put_resolv_conf(etc, stack_etc, host, e);
     return r < 0 ? r : put_profile(etc, stack_etc, e);
 }

@@ -36,6 +36,7 @@ struct sandbox_config {
     const char *runtime_dir; /* the agent's runtime directory, exists; its `root` directory is the
                               * place where the template is mounted while it is built */
     const char *init_path;   /* the dyno-init program */
+    const char *resolv_conf; /* its content; NULL: the stack's own */
     bool rootless;           /* sandbox_enter_rootless() was called */
     uid_t slug_owner; /* uid that owns unpacked slugs on disk; also the uid inside every dyno,
                        * so that one idmapped mount maps it to the dyno's host uid */
@@ -71,6 +72,7 @@ struct plan {
     uid_t uid; /* host ids of the dyno; rootless: the agent's own */
     gid_t gid;
     int userns_fd;  /* from sandbox_userns(); -1 when rootless: the child makes its own */
+    int netns_fd;   /* from net_make(); -1: the agent's own network */
     int slug_fd;    /* O_PATH directory: the overlay's lower layer; -1: an empty /app */
     int scratch_fd; /* what the dyno writes: struct scratch (scratch.h), its fd and its mounted */
     bool scratch_mounted;

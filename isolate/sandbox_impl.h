@@ -66,8 +66,10 @@ int rootfs_stack(const struct sandbox_config *config, const char *place, int *re
 int rootfs_has_shell(const struct sandbox_config *config, uid_t inner, struct err *e);
 
 /* rootfs_etc.c: fills the empty directory ETC from the stack's /etc (-1: it has none). HOST: only
- * what is on the list of what apps need; else everything that is not replaced. */
-int rootfs_etc(int etc, int stack_etc, bool host, uid_t inner, struct err *e);
+ * what is on the list of what apps need; else everything that is not replaced. RESOLV_CONF: its
+ * content; NULL: the stack's. */
+int rootfs_etc(int etc, int stack_etc, bool host, uid_t inner, const char *resolv_conf,
+               struct err *e);
 
 /* plan.c: -EINVAL with the field that is wrong. */
 int plan_check(const struct sandbox *s, const struct plan *plan, struct err *e);

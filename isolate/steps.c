@@ -9,6 +9,7 @@
 #include "isolate/seccomp.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <sys/utsname.h>
 
@@ -22,6 +23,13 @@ static int step_cgroups(struct start *st, struct err *e)
         if (write(st->join.tasks[i], "0", 1) < 0)
             return err_set(e, errno, "join");
     return 0;
+}
+
+static int step_network(struct start *st, struct err *e)
+{
+    if (st->plan->netns_fd < 0)
+        return 0;
+    return setns(st->plan->netns_fd, CLONE_NEWNET) < 0 ? err_set(e, errno, "setns") : 0;
 }
 
 static int step_hostname(struct start *st, struct err *e)
@@ -87,6 +95,8 @@ static const struct step {
 } steps[] = {
     /* First: all that follows is accounted to the dyno, and the cgroup namespace is rooted here. */
     {"join the cgroups", step_cgroups, false},
+    /* While we have the power to. From here on nothing of the host's network is in reach. */
+    {"join the network", step_network, false},
     /* In the agent's mount namespace: a user namespace may mount a proc only where one is seen. */
     {"make /proc", step_proc, false},
     /* Then no path leads to the host's files any more. */

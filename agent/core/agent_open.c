@@ -9,12 +9,14 @@
 #include "core/control.h"
 #include "core/dyno.h"
 #include "core/link.h"
+#include "core/network.h"
 #include "core/prefetch.h"
 #include "core/ready.h"
 #include "core/slugs.h"
 #include "core/stack.h"
 #include "core/warm.h"
 
+#include "isolate/net.h"
 #include "isolate/scratch.h"
 #include "isolate/slugimage.h"
 
@@ -151,6 +153,7 @@ static int open_sandbox(struct agent *a, struct err *e)
                                 .runtime_dir = c->runtime_dir,
                                 .state_dir = c->state_dir,
                                 .init_path = init,
+                                .resolv_conf = a->net ? net_resolv_conf(a->net) : NULL,
                                 .rootless = a->rootless,
                                 .slug_owner = a->slug_owner};
     r = sandbox_open(&sc, &a->sandbox, e);
@@ -313,6 +316,8 @@ int agent_open(sd_event *loop, const struct config *config, bool rootless, struc
     if (r == 0)
         r = open_scratches(a, e);
     if (r == 0)
+        r = network_open(a, e);
+    if (r == 0)
         r = open_state(a, e);
     if (r == 0)
         r = open_helpers(a, e);
@@ -325,7 +330,10 @@ int agent_open(sd_event *loop, const struct config *config, bool rootless, struc
     a->env.sweeper = a->sweeper;
     a->env.rootless = rootless;
     (void)snprintf(a->env.runtime_dir, sizeof(a->env.runtime_dir), "%s", config->runtime_dir);
+    a->env.nets = a->net ? &a->nets : NULL;
     r = agent_adopt_all(a, e);
+    if (r == 0)
+        r = network_ready(a, e);
     if (r == 0)
         r = open_sandbox(a, e); /* what runs has waited for nothing of it */
     if (r < 0)
@@ -373,6 +381,7 @@ void agent_freep(struct agent **ap)
     if (a->cgroups && empty)
         (void)cgroup_tree_remove(a->cgroups, &ignored); /* harmless when it stays */
     cgroup_tree_freep(&a->cgroups);
+    network_close(a, empty);
     slots_done(&a->uids);
     slots_done(&a->ports);
     sd_event_source_disable_unref(a->reconcile_soon);

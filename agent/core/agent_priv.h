@@ -48,7 +48,9 @@ struct agent {
     struct ids ids; /* root only */
     uid_t slug_owner;
     int state_dirfd, logs_dirfd;
-    int diag_fd; /* ready.h */
+    int diag_fd;       /* ready.h */
+    struct net *net;   /* network.h; NULL: dynos share the host's */
+    struct slots nets; /* of NET */
     struct dyno_list dynos;
     unsigned n_dynos;
     LIST_HEAD(, ending) endings;

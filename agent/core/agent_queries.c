@@ -153,6 +153,8 @@ static json_t *dyno_json(const struct dyno *d)
         return NULL;
     (void)json_object_set_new(j, "up", json_boolean(d->state == DYNO_UP));
     (void)json_object_set_new(j, "run", d->run ? json_string(run_id(d->run)) : json_null());
+    (void)json_object_set_new(
+        j, "address", d->run && run_slot(d->run) ? json_string(run_address(d->run)) : json_null());
     (void)json_object_set_new(j, "port", d->port ? json_integer((json_int_t)d->port) : json_null());
     if (d->state == DYNO_CRASHED && d->restart_at)
         (void)json_object_set_new(

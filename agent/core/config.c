@@ -32,10 +32,10 @@ int config_refuse(struct err *e, const char *fmt, ...)
 
 /* The platform's sizes. CPU shares are its published proportions. */
 static const struct size default_sizes[] = {
-    {"standard-1x", UINT64_C(512) << 20, 2, 256, 1024, GIB, 131072},
-    {"standard-2x", GIB, 2, 512, 2048, 2 * GIB, 262144},
-    {"performance-m", UINT64_C(2560) << 20, 2, 16384, 12288, 4 * GIB, 524288},
-    {"performance-l", 14 * GIB, 1.2, 32768, 51200, 16 * GIB, 2097152},
+    {"standard-1x", UINT64_C(512) << 20, 2, 256, 1024, GIB, 131072, 0},
+    {"standard-2x", GIB, 2, 512, 2048, 2 * GIB, 262144, 0},
+    {"performance-m", UINT64_C(2560) << 20, 2, 16384, 12288, 4 * GIB, 524288, 0},
+    {"performance-l", 14 * GIB, 1.2, 32768, 51200, 16 * GIB, 2097152, 0},
 };
 
 /* --- One assignment --- */

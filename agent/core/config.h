@@ -24,6 +24,7 @@ struct size {
     unsigned cpu_shares; /* 1024: one share */
     uint64_t disk;       /* bytes that it may write; 0: no limit */
     uint64_t inodes;     /* files that it may make; 0: as many as fit */
+    uint64_t bandwidth;  /* bytes a second each way; 0: no limit */
 };
 
 #define CONFIG_SIZES_MAX 32
@@ -78,6 +79,12 @@ struct config {
     char disk_quota[16];     /* auto, project, image, none */
     uint64_t disk_keep_free; /* bytes that dynos are never promised */
     double disk_overcommit;
+    char network[8]; /* "private", "host" or "auto": private as root */
+    /* [network] */
+    char net_range4[64], net_range6[64];  /* the latter: "" for no IPv6 */
+    char net_deny[1024], net_allow[1024]; /* networks, a blank between */
+    char net_servers[160];                /* "": the host's */
+    unsigned net_connections;             /* of one dyno; 0: no limit */
     /* [dyno] */
     uint64_t boot_timeout;   /* R10 */
     uint64_t stop_grace;     /* R12 */

@@ -71,6 +71,16 @@ static const struct key keys[] = {
     {"sandbox", "disk_keep_free", KEY_BYTES, "1G", AT(disk_keep_free), .min = MIB,
      .max = 1024 * TIB, .may_be_off = true},
     {"sandbox", "disk_overcommit", KEY_FACTOR, "1", AT(disk_overcommit), .min = 1, .max = 1000},
+    {"sandbox", "network", KEY_CHOICE, "auto", TEXT(network), .word = "auto private host"},
+
+    {"network", "ipv4_range", KEY_RANGE, "10.213.0.0/16", TEXT(net_range4)},
+    {"network", "ipv6_range", KEY_RANGE, "fd64:796e:6f64::/64", TEXT(net_range6),
+     .may_be_off = true},
+    {"network", "egress_deny", KEY_NETWORKS, "", TEXT(net_deny), .may_be_off = true},
+    {"network", "egress_allow", KEY_NETWORKS, "", TEXT(net_allow), .may_be_off = true},
+    {"network", "nameservers", KEY_NETWORKS, "", TEXT(net_servers), .may_be_off = true},
+    {"network", "connections_max", KEY_UNSIGNED, "4096", AT(net_connections), .min = 16,
+     .max = 1000000, .may_be_off = true},
 
     {"dyno", "boot_timeout", KEY_USEC, "60s", AT(boot_timeout), .min = 10 * MS, .max = H},
     {"dyno", "stop_grace", KEY_USEC, "30s", AT(stop_grace), .min = 10 * MS, .max = H},
@@ -119,6 +129,7 @@ static const struct key of_size[] = {
     {"size", "cpu_shares", KEY_UNSIGNED, AT(cpu_shares), .min = 2, .max = 262144},
     {"size", "disk", KEY_BYTES, AT(disk), .min = 4 * MIB, .max = TIB, .may_be_off = true},
     {"size", "inodes", KEY_U64, AT(inodes), .min = 64, .max = 100000000, .may_be_off = true},
+    {"size", "bandwidth", KEY_BYTES, AT(bandwidth), .min = 8 * KIB, .max = TIB, .may_be_off = true},
     {.name = NULL},
 };
 
@@ -361,6 +372,8 @@ int key_parse(const struct key *k, const char *value, void *base, struct err *e)
     case KEY_HOSTS:
     case KEY_TEXT:
     case KEY_CHOICE:
+    case KEY_RANGE:
+    case KEY_NETWORKS:
         return parse_text(k, value, at, e);
     case KEY_BOOL:
         return parse_bool(k, value, (bool *)at, e);
@@ -407,6 +420,8 @@ void key_format(const struct key *k, const void *base, struct str *out)
     case KEY_HOSTS:
     case KEY_TEXT:
     case KEY_CHOICE:
+    case KEY_RANGE:
+    case KEY_NETWORKS:
         str_add(out, at);
         break;
     case KEY_BOOL:

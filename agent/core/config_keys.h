@@ -28,6 +28,8 @@ enum key_kind {
     KEY_HOSTS,    /* "HOST[:PORT] …"; a list */
     KEY_TEXT,     /* printable */
     KEY_CHOICE,   /* one of WORD's, which are set apart by blanks */
+    KEY_RANGE,    /* one network, "10.0.0.0/8", or "" where it is allowed */
+    KEY_NETWORKS, /* "10.0.0.0/8 fd00::/8 …"; a list */
 };
 
 struct key {

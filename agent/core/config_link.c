@@ -13,7 +13,9 @@
 
 char key_separator(const struct key *k)
 {
-    return k->kind == KEY_URLS || k->kind == KEY_HOSTS ? ' ' : k->kind == KEY_LABELS ? ',' : '\0';
+    return k->kind == KEY_URLS || k->kind == KEY_HOSTS || k->kind == KEY_NETWORKS ? ' '
+           : k->kind == KEY_LABELS                                                ? ','
+                                                                                  : '\0';
 }
 
 static bool is_printable(const char *p, size_t len)

@@ -1,5 +1,6 @@
 /* config_store.c - the values of [store] that say how stores are asked. */
 #include "core/config_keys.h"
+#include "isolate/net.h"
 
 #include <errno.h>
 #include <string.h>
@@ -38,6 +39,12 @@ const char *store_value_wants(const struct key *k, const char *value)
                                : "a list of hosts, like slugs.example:8443, with a blank between";
     case KEY_TEXT:
         return is_printable(value) ? NULL : "printable";
+    case KEY_RANGE:
+        return net_list_valid(value, true) ? NULL : "a network, like 10.213.0.0/16 or fd00:1::/64";
+    case KEY_NETWORKS:
+        return net_list_valid(value, false)
+                   ? NULL
+                   : "a list of networks, like 10.0.0.0/8 fd00::/8 192.0.2.1, with a blank between";
     default:
         return NULL;
     }

@@ -4,7 +4,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/scoped.h"
-#include "core/ready.h"
+#include "core/network.h"
 #include "core/slugs.h"
 
 #include <assert.h>
@@ -37,6 +37,7 @@ int dyno_make(struct agent *a, const struct want *want, struct dyno **ret, struc
                        .oneoff = want->oneoff != NULL,
                        .release = want->app->release.version,
                        .userns_fd = -1,
+                       .diag_fd = -1,
                        .since_real = clock_real(),
                        .since_boot = clock_boot()};
     TAILQ_INSERT_TAIL(&a->dynos, d, link);
@@ -65,6 +66,7 @@ void dyno_free(struct dyno *d)
     run_freep(&d->run); /* only when the agent itself goes: it runs on */
     agent_drop_tomb(a, d->tomb);
     fd_closep(&d->userns_fd);
+    fd_closep(&d->diag_fd);
     if (d->uid)
         ids_put(&a->ids, d->uid);
     if (d->port && !d->port_given)
@@ -161,14 +163,13 @@ static bool is_web(const struct dyno *d)
 static int on_poll(sd_event_source *s, uint64_t usec, void *userdata)
 {
     struct dyno *d = userdata;
-    uid_t uid = d->agent->rootless ? getuid() : d->uid;
     uint64_t pause = READY_POLL_FIRST << (d->polls < 6 ? d->polls : 6);
 
     (void)s;
     (void)usec;
     if (d->state != DYNO_STARTING)
         return 0;
-    if (port_listened(d->agent->diag_fd, d->port, uid, d->polls % THOROUGH_EVERY == 7)) {
+    if (network_listened(d, d->polls % THOROUGH_EVERY == 7)) {
         dyno_event(d, DEV_READY);
         return 0;
     }
@@ -256,6 +257,7 @@ static void let_run_go(struct dyno *d)
 {
     if (!d->run)
         return;
+    network_unpublish(d);
     attach_run_over(d->run);
     char old[RUN_ID_MAX];
     memcpy(old, d->tomb, sizeof(old));
@@ -443,6 +445,7 @@ static void act_spawn(struct dyno *d)
 static void act_up(struct dyno *d)
 {
     set_deadline(d, USEC_NEVER);
+    fd_closep(&d->diag_fd);
     if (d->adopted)
         agent_dyno_changed(d->agent, d);
     else
@@ -579,6 +582,10 @@ static void run_has_started(void *owner, struct run *r, struct run_attach_fds *f
     attach_started(d->attach, fds ? fds : &none);
     if (!d->agent->rootless)
         ids_refill(&d->agent->ids);
+    if (network_publish(d, &d->failed) < 0) { /* nobody would reach it: its end says why */
+        run_kill(r);
+        return;
+    }
     if (d->state != DYNO_STARTING)
         return;
     if (!is_web(d)) {

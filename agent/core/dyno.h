@@ -39,6 +39,8 @@ struct dyno {
     sd_event_source *deadline; /* timer "dyno-deadline": boot, out of the route, grace, restart */
     sd_event_source *poll;     /* timer "dyno-ready": is $PORT listened on yet */
     unsigned polls;
+    int diag_fd;         /* ready.h, in its own network; -1: not open */
+    bool published;      /* its port leads to its run: network.h */
     uint64_t restart_at; /* boot usec; 0: none */
     struct restart_state crashes;
     unsigned restarts;

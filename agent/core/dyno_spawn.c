@@ -9,9 +9,11 @@
 #include "base/scoped.h"
 #include "base/str.h"
 #include "core/environ.h"
+#include "core/network.h"
 #include "core/ready.h"
 #include "core/slugs.h"
 #include "isolate/launch.h"
+#include "isolate/net.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -33,6 +35,10 @@ struct start {
     char run[RUN_ID_MAX];
     int slug_fd; /* borrowed, or */
     int own_fd;  /* the same, to be closed */
+    struct limits limits;
+    struct agent *agent;
+    uint32_t slot; /* of a network of its own: given back, unless a run has taken it; 0: none */
+    int netns_fd;
     json_t *record;
 };
 
@@ -42,6 +48,8 @@ static void start_done(struct start *s)
     free(s->words);
     environ_free(s->env);
     fd_closep(&s->own_fd);
+    fd_closep(&s->netns_fd);
+    network_put(s->agent, s->slot);
     json_decref(s->record);
 }
 
@@ -77,7 +85,8 @@ int dyno_limits(const struct dyno *d, struct limits *ret, struct err *e)
                            .pids = size->pids,
                            .cpu_shares = size->cpu_shares,
                            .disk_bytes = size->disk,
-                           .disk_inodes = size->disk ? size->inodes : 0};
+                           .disk_inodes = size->disk ? size->inodes : 0,
+                           .rate_bits = 8 * size->bandwidth};
     return 0;
 }
 
@@ -212,6 +221,18 @@ static int open_slug(struct dyno *d, struct start *s, struct err *e)
     return 0;
 }
 
+static int add_network(json_t *record, const struct start *s)
+{
+    char four[NET_ADDRESS_MAX], six[NET_ADDRESS_MAX];
+
+    if (!s->slot)
+        return 0;
+    json_t *network = json_pack("{s:I,s:s,s:s}", "slot", (json_int_t)s->slot, "address",
+                                net_address(s->agent->net, s->slot, four), "address6",
+                                net_address6(s->agent->net, s->slot, six));
+    return json_object_set_new(record, "network", network);
+}
+
 /* What adoption will want to know. */
 static json_t *make_record(const struct dyno *d, const struct start *s)
 {
@@ -224,7 +245,8 @@ static json_t *make_record(const struct dyno *d, const struct start *s)
                   (int)d->crashes.crashes, "restarts", (int)d->restarts, "command", d->command);
 
     if (record &&
-        json_object_set_new(record, "slug", json_string(d->has_slug ? d->slug.hex : "")) < 0) {
+        (json_object_set_new(record, "slug", json_string(d->has_slug ? d->slug.hex : "")) < 0 ||
+         add_network(record, s) < 0)) {
         json_decref(record);
         record = NULL;
     }
@@ -260,20 +282,25 @@ static int start_run(struct dyno *d, struct start *s, struct err *e)
                             .hostname = hostname,
                             .uid = d->agent->rootless ? getuid() : d->uid,
                             .userns_fd = d->userns_fd,
-                            .slug_fd = s->slug_fd};
-    int r = dyno_limits(d, &spec.limits, e);
+                            .slug_fd = s->slug_fd,
+                            .netns_fd = s->netns_fd,
+                            .limits = s->limits};
 
     /* A host name's labels have at most 63 characters and no '_'. */
     (void)snprintf(hostname, sizeof(hostname), "%.50s-%u", d->name.type, d->name.num);
     for (char *p = hostname; *p; p++)
         if (*p == '_')
             *p = '-';
-    return r < 0 ? r : run_start(&d->agent->env, &spec, &dyno_run_ops, d, &d->run, e);
+    int r = run_start(&d->agent->env, &spec, &dyno_run_ops, d, &d->run, e);
+    if (r == 0)
+        s->slot = 0; /* the run's */
+    return r;
 }
 
 int dyno_spawn(struct dyno *d, struct err *e)
 {
-    scoped(start_done) struct start s = {.slug_fd = -1, .own_fd = -1};
+    scoped(start_done) struct start s = {
+        .slug_fd = -1, .own_fd = -1, .netns_fd = -1, .agent = d->agent};
     int r = find_wanted(d, &s, e);
 
     (void)run_make_id(&d->name, s.run);
@@ -289,6 +316,10 @@ int dyno_spawn(struct dyno *d, struct err *e)
         r = open_slug(d, &s, e);
     if (r == 0)
         r = make_env(d, &s, e);
+    if (r == 0)
+        r = dyno_limits(d, &s.limits, e);
+    if (r == 0)
+        r = network_make(d->agent, &s.limits, &s.slot, &s.netns_fd, e);
     if (r == 0) {
         s.record = make_record(d, &s);
         r = s.record ? start_run(d, &s, e) : err_set(e, ENOMEM, "start a dyno");

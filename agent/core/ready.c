@@ -74,7 +74,7 @@ static bool ask(int fd, const struct diag_query *q, unsigned port, uid_t uid)
     }
 }
 
-static struct diag_query query_for(int family, unsigned port, bool dump)
+static struct diag_query query_for(int family, unsigned port, const struct ready_at *at, bool dump)
 {
     struct diag_query q = {
         .header = {.nlmsg_len = sizeof(q),
@@ -87,21 +87,25 @@ static struct diag_query query_for(int family, unsigned port, bool dump)
 
     q.body.id.idiag_sport = htons((unsigned short)port);
     q.body.id.idiag_cookie[0] = q.body.id.idiag_cookie[1] = INET_DIAG_NOCOOKIE;
-    if (!dump) { /* who would take a connection to loopback */
-        if (family == AF_INET)
-            q.body.id.idiag_src[0] = q.body.id.idiag_dst[0] = htonl(INADDR_LOOPBACK);
-        else
-            q.body.id.idiag_src[3] = q.body.id.idiag_dst[3] = htonl(1);
+    if (!dump && family == AF_INET) { /* who would take a connection to it */
+        q.body.id.idiag_src[0] = q.body.id.idiag_dst[0] = at->addr4;
+    } else if (!dump) {
+        memcpy(q.body.id.idiag_src, at->addr6, sizeof(at->addr6));
+        memcpy(q.body.id.idiag_dst, at->addr6, sizeof(at->addr6));
     }
     return q;
 }
 
-bool port_listened(int diag_fd, unsigned port, uid_t uid, bool thorough)
+bool port_listened(int diag_fd, unsigned port, uid_t uid, const struct ready_at *at, bool thorough)
 {
     static const int families[] = {AF_INET, AF_INET6};
+    static const unsigned char one6[16] = {[15] = 1};
+    struct ready_at loopback = {.addr4 = htonl(INADDR_LOOPBACK)};
+
+    memcpy(loopback.addr6, one6, sizeof(one6));
 
     for (unsigned i = 0; i < 2; i++) {
-        struct diag_query q = query_for(families[i], port, thorough);
+        struct diag_query q = query_for(families[i], port, at ? at : &loopback, thorough);
 
         if (ask(diag_fd, &q, port, uid))
             return true;

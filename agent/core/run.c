@@ -6,10 +6,12 @@
 #include "base/scoped.h"
 #include "core/sweeper.h"
 #include "isolate/launch.h"
+#include "isolate/net.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/netlink.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -154,6 +156,7 @@ static int spawn(struct run *r, const struct run_spec *spec, struct start_fds *f
                         .uid = spec->uid,
                         .gid = r->env->rootless ? getegid() : (gid_t)spec->uid,
                         .userns_fd = spec->userns_fd,
+                        .netns_fd = spec->netns_fd,
                         .slug_fd = spec->slug_fd,
                         .scratch_fd = f->scratch.fd,
                         .scratch_mounted = f->scratch.mounted,
@@ -239,6 +242,7 @@ int run_start(struct run_env *env, const struct run_spec *spec, const struct run
         run_freep(&r);
         return rc;
     }
+    r->has_slot = run_slot(r) != 0;
     *ret = r;
     return 0;
 }
@@ -275,6 +279,35 @@ bool run_status(const struct run *r, int *ret_wait_status, int *ret_errno)
     *ret_wait_status = r->status;
     *ret_errno = r->start_errno;
     return r->status_known;
+}
+
+static const json_t *network_of(const struct run *r)
+{
+    return json_object_get(json_object_get(r->record, "record"), "network");
+}
+
+uint32_t run_slot(const struct run *r)
+{
+    int64_t slot = json_int(network_of(r), "slot", 0);
+
+    return slot > 0 && slot <= NET_SLOTS_MAX ? (uint32_t)slot : 0;
+}
+
+const char *run_address(const struct run *r)
+{
+    return json_str(network_of(r), "address", "");
+}
+
+const char *run_address6(const struct run *r)
+{
+    return json_str(network_of(r), "address6", "");
+}
+
+int run_diag_open(const struct run *r, int *ret_fd, struct err *e)
+{
+    if (r->pidfd < 0)
+        return err_say(e, ESRCH, "%s is gone", r->id);
+    return net_socket(r->pidfd, AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG, ret_fd, e);
 }
 
 pid_t run_pid(const struct run *r)

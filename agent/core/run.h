@@ -21,6 +21,7 @@
 #include "base/err.h"
 #include "base/name.h"
 #include "core/logger.h"
+#include "core/slots.h"
 #include "isolate/cgroup.h"
 #include "isolate/sandbox.h"
 #include "isolate/scratch.h"
@@ -48,6 +49,7 @@ struct run_env {
     int scratch_dirfd; /* STATE/scratch */
     struct scratches *scratches;
     struct sweeper *sweeper;
+    struct slots *nets; /* of networks; NULL: dynos have none of their own */
 };
 
 /* How a command that somebody is attached to is connected. */
@@ -94,6 +96,8 @@ struct run_spec {
     uid_t uid;
     int userns_fd; /* borrowed; -1: rootless */
     int slug_fd;   /* borrowed; -1: none */
+    int netns_fd;  /* borrowed; -1: the host's network. The slot in RECORD's "network" is the run's
+                    * from its start until `gone`. */
     struct limits limits;
 };
 
@@ -110,6 +114,12 @@ uint64_t run_started_boot(const struct run *r); /* 0: not */
 uint64_t run_ended_boot(const struct run *r);
 /* False: dyno-init was lost, nobody knows. *ret_errno: not 0: execve failed with it. */
 bool run_status(const struct run *r, int *ret_wait_status, int *ret_errno);
+/* Its network, of RECORD: 0 and "": the host's. */
+uint32_t run_slot(const struct run *r);
+const char *run_address(const struct run *r);
+const char *run_address6(const struct run *r);
+/* A socket for ready.h in its network. */
+int run_diag_open(const struct run *r, int *ret_fd, struct err *e);
 pid_t run_pid(const struct run *r); /* of dyno-init, on the host */
 int run_usage(const struct run *r, struct cgroup_usage *ret, struct err *e);
 /* -ENODATA: nothing runs, or its disk has no limit; then nothing is known about it, either. */

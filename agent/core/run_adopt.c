@@ -123,6 +123,7 @@ int run_adopt(struct run_env *env, const struct run_trace *trace, const struct d
         *e = why;
         return rc;
     }
+    r->has_slot = env->nets && run_slot(r) && slots_take(env->nets, run_slot(r));
     *ret = r;
     return 0;
 }

@@ -145,6 +145,9 @@ static void run_finish(struct run *r)
     if (sweeper_take(r->env->sweeper, r->env->scratch_dirfd, r->id, &e) < 0)
         log_warn("%s: %s", r->id, e.text);
     logger_forget_inc(r->env->logger, r->id);
+    if (r->has_slot && r->env->nets)
+        slots_put(r->env->nets, run_slot(r));
+    r->has_slot = false;
     (void)unlinkat(r->dirfd, RUN_SOCKET, 0); /* run.json stays: the dyno's last end */
     (void)unlinkat(r->dirfd, RUN_EXIT, 0);
     (void)timer_set(r->env->loop, &r->timer, "run", USEC_NEVER, NULL, NULL);

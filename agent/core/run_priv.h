@@ -47,6 +47,7 @@ struct run {
     bool status_known;
     int status, start_errno;
     uint64_t started_boot, ended_boot;
+    bool has_slot; /* its network's is taken */
     bool log_eof, released;
     uint64_t kill_pause; /* of run_kill(): 0: not killing */
     unsigned cleanup_tries, adopt_tries, relinks;

@@ -128,6 +128,7 @@ static double once(struct bench *b, double *prepared)
                      .uid = b->uid,
                      .gid = b->gid,
                      .userns_fd = b->userns,
+                     .netns_fd = -1,
                      .slug_fd = b->slug,
                      .limits = limits,
                      .stdio = {-1, -1, -1}};

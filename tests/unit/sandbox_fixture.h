@@ -201,6 +201,7 @@ static inline void dyno_prepare(struct fixture *f, struct dyno *d, const struct 
                        .uid = uid,
                        .gid = gid,
                        .userns_fd = d->userns,
+                       .netns_fd = -1,
                        .slug_fd = o->no_slug ? -1 : f->slug,
                        .scratch_fd = d->scratch,
                        .scratch_mounted = scratch.mounted,
