@@ -110,12 +110,22 @@ agent_start() {
     : >"$AGENT/dynod.conf"
     chmod 0711 "$AGENT"
     printf '%s\n' -o "agent.runtime_dir=$AGENT/run" -o "agent.state_dir=$AGENT/state" \
-        -o "agent.cgroup_parent=$(cgroup_parent)" -o "dyno.port_range=$(port_range)" "$@" >"$AGENT/options"
+        -o "agent.cgroup_parent=$(cgroup_parent)" -o "dyno.port_range=$(port_range)" \
+        -o "network.ipv4_range=$(network_range)" -o "network.ipv6_range=$(network_range6)" "$@" >"$AGENT/options"
     if [ -e "$STORY/ca/ca.pem" ]; then
         printf '%s\n' -o "store.ca_file=$STORY/ca/ca.pem" >>"$AGENT/options"
     fi
     agent_again
 }
+
+# A range of the story's own, so that what one that fails leaves behind is not in the next one's way.
+network_number() { cksum <<<"$RUN_ID $BATS_TEST_FILENAME" | awk '{ print $1 % 1024 }'; }
+network_range() {
+    local n
+    n=$(network_number)
+    echo "10.$((192 + n / 16)).$((n % 16 * 16)).0/20"
+}
+network_range6() { printf 'fd64:796e:6f64:%x::/64\n' $((0x1000 + $(network_number))); }
 
 cgroup_parent() { echo "/dynod-it-$RUN_ID-$(basename "$BATS_TEST_FILENAME" .bats)"; }
 
@@ -178,9 +188,12 @@ story_processes() {
     done
 }
 agent_leftovers() {
+    local range
+    range=$(network_range)
     story_processes | sed 's/^/process /'
     find /sys/fs/cgroup -maxdepth 5 -type d -path "*$(cgroup_parent)/*" 2>/dev/null | sed 's/^/cgroup /'
     awk -v dir="$STORY" 'index($5, dir) == 1 { print "mount " $5 }' /proc/self/mountinfo
+    ! is_root || ip route show table all proto 213 | grep -F "${range%.*}." | sed 's/^/route /'
 }
 
 # --- dynos ------------------------------------------------------------------------------------------------
