@@ -299,7 +299,7 @@ static bool is_draining(const struct dyno *d)
 static void clear_facts(struct dyno *d)
 {
     d->told_to_stop = d->boot_timeout = d->exit_timeout = d->oom = false;
-    d->attach_failed = d->detached = d->over_quota = d->disk_full = d->adopted = d->no_retry =
+    d->attach_failed = d->detached = d->over_quota = d->adopted = d->no_retry =
         false;
     d->failed = (struct err)ERR_INIT;
 }

@@ -45,7 +45,6 @@ struct dyno {
     struct restart_state crashes;
     unsigned restarts;
     bool over_quota; /* R14 was told in this episode */
-    bool disk_full;  /* that it hit its disk quota was told in this episode */
     /* what the end will have to explain */
     bool told_to_stop, boot_timeout, exit_timeout, oom, detached, attach_failed;
     struct err failed;

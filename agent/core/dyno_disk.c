@@ -44,8 +44,9 @@ void dyno_sample_disk(struct dyno *d)
     bool full = scratch_is_full(&u);
     bool eased = u.bytes < u.bytes_max - u.bytes_max / EASED &&
                  (!u.inodes_max || u.inodes < u.inodes_max - u.inodes_max / EASED);
-    if (full && !d->disk_full)
+    bool told = run_disk_told(d->run);
+    if (full && !told)
         tell(d, &u);
-    if (full || eased)
-        d->disk_full = full;
+    if (full != told && (full || eased))
+        run_disk_tell(d->run, full);
 }

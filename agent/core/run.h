@@ -124,6 +124,9 @@ pid_t run_pid(const struct run *r); /* of dyno-init, on the host */
 int run_usage(const struct run *r, struct cgroup_usage *ret, struct err *e);
 /* -ENODATA: nothing runs, or its disk has no limit; then nothing is known about it, either. */
 int run_disk(const struct run *r, const struct scratch_quota *quota, struct scratch_usage *ret);
+/* That the disk is full has been told in this episode; a later agent knows it, too. */
+bool run_disk_told(const struct run *r);
+void run_disk_tell(const struct run *r, bool full);
 int run_set_limits(struct run *r, const struct limits *limits, struct err *e);
 /* From now on OPS are called, with OWNER. */
 void run_hand_over(struct run *r, const struct run_ops *ops, void *owner);

@@ -25,3 +25,18 @@ int run_disk(const struct run *r, const struct scratch_quota *quota, struct scra
         scratch_note(r->env->scratches, r->id, ret->bytes);
     return rc;
 }
+
+bool run_disk_told(const struct run *r)
+{
+    return faccessat(r->dirfd, RUN_FULL, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+/* Without the mark (no memory on tmpfs) the line comes once more. */
+void run_disk_tell(const struct run *r, bool full)
+{
+    if (!full) {
+        (void)unlinkat(r->dirfd, RUN_FULL, 0);
+        return;
+    }
+    scoped_fd mark = openat(r->dirfd, RUN_FULL, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+}

@@ -150,6 +150,7 @@ static void run_finish(struct run *r)
     r->has_slot = false;
     (void)unlinkat(r->dirfd, RUN_SOCKET, 0); /* run.json stays: the dyno's last end */
     (void)unlinkat(r->dirfd, RUN_EXIT, 0);
+    run_disk_tell(r, false);
     (void)timer_set(r->env->loop, &r->timer, "run", USEC_NEVER, NULL, NULL);
     r->gone = true;
     r->ops->gone(r->owner, r);

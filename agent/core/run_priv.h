@@ -15,6 +15,7 @@
 #define RUN_EXIT       "exit"
 #define RUN_STOP       "stop" /* it is there: run_stop() was called */
 #define RUN_HELD       "held" /* it is there: run_hold() was called */
+#define RUN_FULL       "disk-full" /* it is there: that was told */
 #define RUN_RECORD_MAX (1u << 20)
 
 /* An exec that dyno-init has not answered yet. */
