@@ -203,13 +203,12 @@ static int put_accounts(int etc, uid_t inner, struct err *e)
     return put_file(etc, "group", text, e);
 }
 
-/* The name servers: on many hosts a link into /run, and a dyno has no /run. A stack that is not the
- * host is not followed anywhere. */
-static int put_resolv_conf(int etc, int stack_etc, bool host, struct err *e)
+/* The name servers of the machine, whatever the stack says: on many a link into /run, and a dyno
+ * has no /run. */
+static int put_resolv_conf(int etc, struct err *e)
 {
     char text[ETC_RESOLV_MAX] = "";
-    scoped_fd fd = openat(stack_etc, "resolv.conf",
-                          O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (host ? 0 : O_NOFOLLOW));
+    scoped_fd fd = open("/etc/resolv.conf", O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     ssize_t n = fd < 0 ? 0 : fd_read_full(fd, text, sizeof(text) - 1);
 
     text[n > 0 ? n : 0] = '\0'; /* a machine without name servers is one without them */
@@ -262,7 +261,6 @@ int rootfs_etc(int etc, int stack_etc, bool host, uid_t inner, const char *resol
     if (r == 0)
         r = put_file(etc, "hostname", "dyno\n", e);
     if (r == 0)
-        r = resolv_conf ? put_file(etc, "resolv.conf", resolv_conf, e)
-                        : put_resolv_conf(etc, stack_etc, host, e);
+        r = resolv_conf ? put_file(etc, "resolv.conf", resolv_conf, e) : put_resolv_conf(etc, e);
     return r < 0 ? r : put_profile(etc, stack_etc, e);
 }

@@ -36,7 +36,7 @@ struct sandbox_config {
     const char *runtime_dir; /* the agent's runtime directory, exists; its `root` directory is the
                               * place where the template is mounted while it is built */
     const char *init_path;   /* the dyno-init program */
-    const char *resolv_conf; /* its content; NULL: the stack's own */
+    const char *resolv_conf; /* its content; NULL: the machine's */
     bool rootless;           /* sandbox_enter_rootless() was called */
     uid_t slug_owner; /* uid that owns unpacked slugs on disk; also the uid inside every dyno,
                        * so that one idmapped mount maps it to the dyno's host uid */

@@ -8,7 +8,7 @@
  * not stop root's `cp` over an image that dynos run from; fs-verity would, but few file systems
  * have it switched on.) On xfs and btrfs the copy takes no space.
  *
- * That takes a second for each GB, once: RUNTIME_DIR/stack remembers which file was found good, by
+ * That takes some seconds for each GB, once: RUNTIME_DIR/stack remembers which file was found good, by
  * its inode, size and time of change, until the next boot. */
 #ifndef CORE_STACK_H
 #define CORE_STACK_H

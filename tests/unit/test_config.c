@@ -18,6 +18,8 @@
 
 #include <cmocka.h>
 
+#define DIGEST_OF_ONES "1111111111111111111111111111111111111111111111111111111111111111"
+
 #define SEC UINT64_C(1000000)
 #define MIB (UINT64_C(1) << 20)
 
@@ -904,6 +906,41 @@ static void the_man_page_has_every_key(void **state)
 
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, make_place, remove_place)
 
+static void an_image_needs_its_digest(void **state)
+{
+    static const struct {
+        const char *stack, *digest, *words;
+    } bad[] = {
+        {"/srv/a.erofs", "", "needs stack_digest"},
+        {"/srv/a.squashfs", "", "needs stack_digest"},
+        {"/srv/a.erofs", "sha256:12", "stack_digest is not"},
+        {"host", "sha256:" DIGEST_OF_ONES, "is for an image"},
+        {"/srv/erofs", "sha256:" DIGEST_OF_ONES, "is for an image"},
+    };
+    char text[300];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct config c;
+        struct err e = ERR_INIT;
+
+        assert_int_equal(config_defaults(false, &c, &e), 0);
+        (void)snprintf(text, sizeof(text), "sandbox.stack=%s", bad[i].stack);
+        assert_int_equal(config_set(&c, text, &e), 0);
+        (void)snprintf(text, sizeof(text), "sandbox.stack_digest=%s", bad[i].digest);
+        assert_int_equal(config_set(&c, text, &e), 0);
+        assert_int_equal(config_check(&c, &e), -EINVAL);
+        assert_int_equal(e.fault, FAULT_OPERATOR);
+        assert_non_null(strstr(e.text, bad[i].words));
+    }
+    struct config c;
+    struct err e = ERR_INIT;
+    assert_int_equal(config_defaults(false, &c, &e), 0);
+    assert_int_equal(config_set(&c, "sandbox.stack=/srv/a.b.erofs", &e), 0);
+    assert_int_equal(config_set(&c, "sandbox.stack_digest=sha256:" DIGEST_OF_ONES, &e), 0);
+    assert_int_equal(config_check(&c, &e), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -924,6 +961,7 @@ int main(void)
         TEST(the_text_reads_back),
         TEST(the_shipped_file_has_every_key),
         TEST(the_man_page_has_every_key),
+        cmocka_unit_test(an_image_needs_its_digest),
     };
 
     return cmocka_run_group_tests_name("config", tests, NULL, NULL);

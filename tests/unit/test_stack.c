@@ -62,6 +62,67 @@ static void make_stack(void)
         "ln -s /tmp dev && ln -s /etc proc && ln -s / app && ln -s ../../../etc run");
 }
 
+/* Opens a sandbox with the stack PATH; the error that must come of it. */
+static void refused(const char *path, const char *state_dir, const char *words)
+{
+    struct sandbox *s = NULL;
+    struct err e = ERR_INIT;
+    char runtime[128];
+
+    snprintf(runtime, sizeof(runtime), "%s/run", fx.dir);
+    struct sandbox_config config = {.stack = path,
+                                    .runtime_dir = runtime,
+                                    .state_dir = state_dir,
+                                    .init_path = fx.init,
+                                    .rootless = fx.rootless,
+                                    .slug_owner = fx.inner};
+    assert_true(sandbox_open(&config, &s, &e) < 0);
+    assert_null(s);
+    assert_int_equal(e.fault, FAULT_OPERATOR);
+    if (!strstr(e.text, words))
+        fail_msg("%s: %s", path, e.text);
+}
+
+static void what_dynos_would_see_of_the_agent_is_refused(void **state)
+{
+    char path[128];
+
+    (void)state;
+    snprintf(path, sizeof(path), "%s/var/lib", stack);
+    refused(stack, stack, "move state_dir");
+    refused(stack, path, "move state_dir");
+    refused(fx.dir, NULL, "move runtime_dir");
+    refused("host", "/usr/lib", "which is in /usr");
+}
+
+static void directories_that_are_none_or_open_are_refused(void **state)
+{
+    char path[128];
+
+    (void)state;
+    snprintf(path, sizeof(path), "%s/none", stack);
+    refused(path, NULL, "No such file");
+    snprintf(path, sizeof(path), "%s/opt/tool", stack);
+    refused(path, NULL, "neither a directory nor an image");
+    assert_int_equal(chmod(stack, 0775), 0);
+    refused(stack, NULL, "chmod go-w");
+    assert_int_equal(chmod(stack, 0755), 0);
+}
+
+static void a_stack_without_a_shell_is_refused(void **state)
+{
+    (void)state;
+    run("mv $S/bin/sh $S/bin/no-sh && chmod 0600 $S/bin/no-sh");
+    refused(stack, NULL, "no /bin/sh");
+    run("ln -s /proc/self/root/bin/sh $S/bin/sh"); /* the host's */
+    refused(stack, NULL, "no /bin/sh");
+    run("rm $S/bin/sh; mkdir $S/bin/sh");
+    refused(stack, NULL, "no /bin/sh");
+    run("rmdir $S/bin/sh; ln -s no-sh $S/bin/sh");
+    refused(stack, NULL, "no /bin/sh"); /* nobody may execute it, whatever root may */
+    run("chmod 0755 $S/bin/no-sh; rm $S/bin/sh; mv $S/bin/no-sh $S/bin/sh");
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -83,6 +144,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(its_files_are_seen_and_ours_win),
         cmocka_unit_test(a_login_shell_without_bash_works),
+        cmocka_unit_test(what_dynos_would_see_of_the_agent_is_refused),
+        cmocka_unit_test(directories_that_are_none_or_open_are_refused),
+        cmocka_unit_test(a_stack_without_a_shell_is_refused),
     };
 
     return cmocka_run_group_tests_name("stack", tests, setup, teardown);
