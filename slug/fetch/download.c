@@ -306,7 +306,7 @@ static int wait_for_more(struct download *d, struct err *e)
     return 0;
 }
 
-static int pump(struct download *d, struct err *e)
+int download_pump(struct download *d, struct err *e)
 {
     int r = outlet_pump(d->o.outlet, prefix(d), e);
 
@@ -332,7 +332,7 @@ static int turn(struct download *d, struct err *e)
     if (r == 0)
         r = resume_paused(d, e);
     if (r == 0)
-        r = pump(d, e);
+        r = download_pump(d, e);
     return r < 0 ? r : look_after(d, clock_boot(), e);
 }
 

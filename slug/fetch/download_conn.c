@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define PUMP_BYTES (512u << 10)
+
 /* --- bytes ---------------------------------------------------------------------------------------
  */
 
@@ -54,7 +56,12 @@ static int take_bytes(struct conn *c, const char *data, size_t n)
     d->renewed = false;
     if (c->got >= DOWNLOAD_PROGRESS)
         c->tries = 0;
-    return 0;
+    /* A fast server keeps libcurl reading for long, and unpack is not to wait for that. */
+    if (d->bytes - d->pumped < PUMP_BYTES)
+        return 0;
+    d->pumped = d->bytes;
+    outlet_look(d->o.outlet);
+    return download_pump(d, &d->e);
 }
 
 /* What of an answer that is not the object may say why. */

@@ -70,7 +70,8 @@ struct download {
     uint64_t first_usec; /* that a new connection took to the first byte of its answer, */
     uint64_t wait_usec;  /* and of these from the request on */
 
-    uint64_t bytes; /* that came and were wanted */
+    uint64_t bytes;  /* that came and were wanted */
+    uint64_t pumped; /* `bytes` when the spool was last looked after */
     uint64_t last_byte;
     uint64_t ended_bytes, ended_usec; /* of all transfers that got what they were to get */
     unsigned dropped;                 /* laggards */
@@ -104,6 +105,8 @@ enum answer download_take_head(struct conn *c, const char *data, size_t len);
 /* --- download.c --- */
 
 unsigned download_running(const struct download *d);
+/* Gives on what the spool has without a gap, as far as it is taken. Sets the step. */
+int download_pump(struct download *d, struct err *e);
 /* Ranges do not work here: one connection gets all. */
 void download_without_ranges(struct download *d);
 

@@ -8,9 +8,11 @@
 #include <openssl/evp.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
-#define PUNCH (4ull << 20) /* given back to the disk in pieces of this size */
+#define PUNCH      (4ull << 20)  /* given back to the disk in pieces of this size, */
+#define PUNCH_LATE (64ull << 20) /* and so much later at most */
 
 static int hash_begin(struct outlet *o, struct err *e)
 {
@@ -25,7 +27,7 @@ int outlet_init(struct outlet *o, int spool, int pipe, struct err *e)
 {
     *o = (struct outlet){.spool = spool, .pipe = pipe};
     int r = hash_begin(o, e);
-    if (r == 0 && !(o->buf = malloc(OUTLET_READ)))
+    if (r == 0 && (!(o->buf = malloc(OUTLET_READ)) || !(o->held = malloc(OUTLET_HOLD))))
         r = err_set(e, ENOMEM, "prepare the download");
     if (r == 0 && pipe >= 0 && (r = fd_set_nonblock(pipe, true)) < 0)
         r = err_set(e, -r, "use the pipe");
@@ -42,8 +44,9 @@ void outlet_done(struct outlet *o)
 {
     EVP_MD_CTX_free(o->ctx);
     free(o->buf);
+    free(o->held);
     o->ctx = NULL;
-    o->buf = NULL;
+    o->buf = o->held = NULL;
 }
 
 int outlet_reset(struct outlet *o, struct err *e)
@@ -51,6 +54,7 @@ int outlet_reset(struct outlet *o, struct err *e)
     if (!o->keeps && ftruncate(o->spool, 0) < 0)
         return err_set(e, errno, "empty the spool");
     o->at = o->punched = 0;
+    o->held_len = 0;
     o->spooled = false;
     return hash_begin(o, e);
 }
@@ -102,21 +106,74 @@ static int give(struct outlet *o, const char *data, size_t len, size_t *ret, str
     return n > 0 ? hash(o, data, (size_t)n, e) : 0;
 }
 
-static int keep(struct outlet *o, uint64_t at, const char *data, size_t len, struct err *e)
+static int write_held(struct outlet *o, struct err *e)
 {
-    while (len > 0) {
-        ssize_t n = pwrite(o->spool, data, len, (off_t)at);
+    const char *data = o->held;
+
+    while (o->held_len > 0) {
+        ssize_t n = pwrite(o->spool, data, o->held_len, (off_t)o->held_at);
 
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
             return err_set(e, n < 0 ? errno : EIO, "write to the spool");
         data += n;
-        at += (uint64_t)n;
-        len -= (size_t)n;
+        o->held_at += (uint64_t)n;
+        o->held_len -= (size_t)n;
         o->spooled = true;
     }
     return 0;
+}
+
+/* Collects what follows one another; a piece that does not has the others written. */
+static int keep(struct outlet *o, uint64_t at, const char *data, size_t len, struct err *e)
+{
+    int r = 0;
+
+    if (o->held_len > 0 && len > 0 && at != o->held_at + o->held_len)
+        r = write_held(o, e);
+    while (r == 0 && len > 0) {
+        size_t room = OUTLET_HOLD - o->held_len, n = len < room ? len : room;
+
+        if (o->held_len == 0)
+            o->held_at = at;
+        memcpy(o->held + o->held_len, data, n);
+        o->held_len += n;
+        data += n;
+        at += n;
+        len -= n;
+        if (o->held_len == OUTLET_HOLD)
+            r = write_held(o, e);
+    }
+    return r;
+}
+
+/* What is held is the next to be given on: it need not go through the spool. */
+static int give_held(struct outlet *o, struct err *e)
+{
+    size_t given = 0;
+    int r = give(o, o->held, o->held_len, &given, e);
+
+    o->held_at += given;
+    o->held_len -= given;
+    memmove(o->held, o->held + given, o->held_len);
+    return r;
+}
+
+/* The next bytes of the spool, before END and what is held. */
+static int give_spooled(struct outlet *o, uint64_t end, struct err *e)
+{
+    uint64_t left = (o->held_len > 0 && o->held_at < end ? o->held_at : end) - o->at;
+    size_t given;
+    ssize_t n;
+
+    do
+        n = pread(o->spool, o->buf, left < OUTLET_READ ? left : OUTLET_READ, (off_t)o->at);
+    while (n < 0 && errno == EINTR);
+    if (n <= 0)
+        return n < 0 ? err_set(e, errno, "read the spool")
+                     : err_say(e, EIO, "the file became shorter while it was read");
+    return give(o, o->buf, (size_t)n, &given, e);
 }
 
 int outlet_put(struct outlet *o, uint64_t at, const void *data, size_t len, struct err *e)
@@ -132,7 +189,7 @@ int outlet_put(struct outlet *o, uint64_t at, const void *data, size_t len, stru
     return keep(o, at + given, (const char *)data + given, len - given, e);
 }
 
-/* What has been given on need never reach the disk. */
+/* What has been given on need never reach the disk. Takes its time: best while the pipe is full. */
 static void punch(struct outlet *o)
 {
     uint64_t end = o->at & ~(PUNCH - 1);
@@ -148,23 +205,13 @@ static void punch(struct outlet *o)
 int outlet_pump(struct outlet *o, uint64_t end, struct err *e)
 {
     uint64_t turn = o->at + OUTLET_TURN;
-    size_t given;
+    int r = 0;
 
-    while (o->at < end && o->at < turn && !o->blocked) {
-        uint64_t left = end - o->at;
-        ssize_t n = pread(o->spool, o->buf, left < OUTLET_READ ? left : OUTLET_READ, (off_t)o->at);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return n < 0 ? err_set(e, errno, "read the spool")
-                         : err_say(e, EIO, "the file became shorter while it was read");
-        int r = give(o, o->buf, (size_t)n, &given, e);
-        if (r < 0)
-            return r;
-    }
-    punch(o);
-    return 0;
+    while (r == 0 && o->at < end && o->at < turn && !o->blocked)
+        r = o->held_len > 0 && o->at == o->held_at ? give_held(o, e) : give_spooled(o, end, e);
+    if (r == 0 && (o->blocked || o->at - o->punched >= PUNCH_LATE))
+        punch(o);
+    return r;
 }
 
 void outlet_look(struct outlet *o)

@@ -14,12 +14,16 @@
 #define OUTLET_PIPE (1u << 20)   /* what the pipe is asked to hold */
 #define OUTLET_TURN (2u << 20)   /* bytes one outlet_pump() moves at most */
 #define OUTLET_READ (128u << 10) /* from the spool at once */
+#define OUTLET_HOLD (256u << 10) /* to the spool at once: libcurl gives 16 KiB */
 
 struct outlet {
     int spool; /* borrowed; read and written */
     int pipe;  /* borrowed; -1: nobody reads, bytes are only hashed */
     void *ctx; /* EVP_MD_CTX */
     char *buf;
+    char *held; /* what is about to be written to the spool: HELD_LEN bytes from HELD_AT on */
+    uint64_t held_at;
+    size_t held_len;
     uint64_t at;      /* bytes that are hashed, and given on while somebody read */
     bool blocked;     /* the pipe is full: wait until it can be written to */
     bool gone;        /* the reader is gone */
