@@ -119,7 +119,7 @@ agent_start() {
 }
 
 # A range of the story's own, so that what one that fails leaves behind is not in the next one's way.
-network_number() { cksum <<<"$RUN_ID $BATS_TEST_FILENAME" | awk '{ print $1 % 1024 }'; }
+network_number() { cksum <<<"$STORY" | awk '{ print $1 % 1024 }'; }
 network_range() {
     local n
     n=$(network_number)
