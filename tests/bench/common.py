@@ -1,6 +1,7 @@
 """common.py - what every benchmark needs: a private agent, its memory, time and wake-ups, and a line."""
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -13,6 +14,13 @@ import time
 
 def say(name, value, unit="ms", note=""):
     print(f"{name:<58} {value:>9.3f} {unit:<4} {note}", flush=True)
+
+
+def network():
+    """Addresses that no other agent on this host has: there may be two, and the tests'."""
+    n = random.randrange(1024)
+    return ["-o", f"network.ipv4_range=10.{128 + n // 16}.{n % 16 * 16}.0/20",
+            "-o", f"network.ipv6_range=fd64:796e:6f64:{0x2000 + n:x}::/64"]
 
 
 class Agent:
@@ -30,7 +38,7 @@ class Agent:
                      "-o", "dyno.restart_reset=10ms",
                      # a thousand dynos' quotas have to fit on the disk
                      "-o", "size.standard-1x.disk=16M", "-o", "size.standard-1x.inodes=2048",
-                     "-o", f"agent.cgroup_parent=/{self.level}"]
+                     "-o", f"agent.cgroup_parent=/{self.level}"] + network()
         for option in options:
             self.argv += ["-o", option]
         self.log = log
