@@ -14,4 +14,5 @@ bench-start: all $(BUILD)/bench/hello-byte $(BUILD)/bench/floor
 # What a fetch costs, beside curl and tar: slug.py says what it prints. As root; as a user, the fallback.
 .PHONY: bench-slug
 bench-slug: all
+	@[ $$(id -u) != 0 ] || packaging/deps/install bench
 	@python3 tests/bench/slug.py $(BUILD) $(BENCH_SLUG)
