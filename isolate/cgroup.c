@@ -43,11 +43,12 @@ static bool has_word(const char *list, const char *word, const char *separators)
     return false;
 }
 
-static const char *controller_name(int i)
+const char *controller_name(enum controller ctrl)
 {
-    static const char *const names[CTRL_COUNT] = {"memory", "pids", "cpu", "cpuacct", "freezer"};
+    static const char *const names[CTRL_COUNT] = {"memory",  "pids",    "cpu",
+                                                  "cpuacct", "freezer", "blkio"};
 
-    return names[i];
+    return names[ctrl];
 }
 
 /* proc_pid_mountinfo(5): id parent dev root POINT options [tags...] - TYPE source SUPER_OPTIONS */
@@ -74,7 +75,7 @@ static int mounts_line(struct mounts *m, char *line)
     if (strcmp(type, "cgroup") != 0)
         return 0;
     for (int i = 0; i < CTRL_COUNT; i++)
-        if (!m->v1[i] && has_word(options, controller_name(i), ",")) {
+        if (!m->v1[i] && has_word(options, controller_name((enum controller)i), ",")) {
             m->v1[i] = strdup(point);
             if (!m->v1[i])
                 return -ENOMEM;
@@ -200,6 +201,45 @@ enum cgroup_version cgroup_tree_version(const struct cgroup_tree *t)
 const char *cgroup_tree_text(const struct cgroup_tree *t)
 {
     return t->text;
+}
+
+bool cgroup_tree_can(const struct cgroup_tree *t, enum cgroup_can what)
+{
+    switch (what) {
+    case CGROUP_CAN_CPU:
+        return t->alias[CTRL_CPU] >= 0;
+    case CGROUP_CAN_IO:
+        return t->alias[CTRL_IO] >= 0 && t->io_file;
+    case CGROUP_CAN_FREEZE:
+        return t->alias[CTRL_FREEZER] >= 0;
+    }
+    return false;
+}
+
+static int lacks(const struct cgroup_tree *t, const char *what, const char *limit,
+                 enum controller ctrl, struct err *e)
+{
+    const char *name = t->version == CGROUP_V2 && ctrl == CTRL_IO ? "io" : controller_name(ctrl);
+
+    (void)err_say(e, EOPNOTSUPP, "%s: %s needs the %s cgroup controller: %s, or take the limit out",
+                  what, limit, name,
+                  t->version == CGROUP_V2 ? "add it to Delegate= of the agent's units "
+                                            "(Delegate=yes is all), or to the kernel"
+                                          : "mount its hierarchy, or boot with cgroup v2");
+    return err_blame(e, FAULT_OPERATOR);
+}
+
+int cgroup_tree_check(const struct cgroup_tree *t, const char *what, const struct limits *limits,
+                      struct err *e)
+{
+    if (t->version == CGROUP_NONE)
+        return 0;
+    if (limits->cpu_percent && !cgroup_tree_can(t, CGROUP_CAN_CPU))
+        return lacks(t, what, "cpu_cap", CTRL_CPU, e);
+    if (limits->io_weight && limits->io_weight != CGROUP_IO_WEIGHT_DEFAULT &&
+        !cgroup_tree_can(t, CGROUP_CAN_IO))
+        return lacks(t, what, "io_weight", CTRL_IO, e);
+    return 0;
 }
 
 int cgroup_tree_remove(struct cgroup_tree *t, struct err *e)
@@ -330,12 +370,19 @@ void cgroup_freep(struct cgroup **c)
     *c = NULL;
 }
 
-static int make_levels(struct cgroup *c, struct err *e)
+bool cg_needs(const struct cgroup_tree *t, enum controller ctrl, const struct limits *limits)
+{
+    return ctrl != CTRL_IO || t->alias[ctrl] != CTRL_IO ||
+           (limits->io_weight && limits->io_weight != CGROUP_IO_WEIGHT_DEFAULT);
+}
+
+static int make_levels(struct cgroup *c, const struct limits *limits, struct err *e)
 {
     struct cgroup_tree *t = c->tree;
 
     for (int i = 0; i < CTRL_COUNT; i++) {
-        if (t->dirs[i] < 0 || mkdirat(t->dirs[i], c->id, 0755) == 0)
+        if (t->dirs[i] < 0 || !cg_needs(t, (enum controller)i, limits) ||
+            mkdirat(t->dirs[i], c->id, 0755) == 0)
             continue;
         int r = err_set(e, errno, "make the cgroup %s/%s", t->path[i], c->id);
         while (--i >= 0)
@@ -353,13 +400,11 @@ int cgroup_create(struct cgroup_tree *t, const char *id, const struct limits *li
     int r = cgroup_alloc(t, id, &c, e);
 
     if (r == 0)
-        r = make_levels(c, e);
+        r = make_levels(c, limits, e);
     if (r < 0)
         return r;
     if (t->ops) {
-        r = t->ops->set_limits(c, limits, e);
-        if (r == 0)
-            r = t->ops->watch(c, e);
+        r = cgroup_set_limits(c, limits, NULL, e);
         if (r < 0) {
             struct err ignored = ERR_INIT; /* the first error is the one to tell */
 
@@ -383,6 +428,7 @@ int cgroup_open(struct cgroup_tree *t, const char *id, struct cgroup **ret, stru
         found = found || (t->dirs[i] >= 0 && faccessat(t->dirs[i], id, F_OK, 0) == 0);
     if (!found)
         return err_set(e, ENOENT, "cgroup %s", id);
+    c->found = true;
     if (t->ops) {
         struct err ignored = ERR_INIT; /* half a cgroup can still be killed and removed */
 
@@ -392,12 +438,40 @@ int cgroup_open(struct cgroup_tree *t, const char *id, struct cgroup **ret, stru
     return 0;
 }
 
-int cgroup_set_limits(struct cgroup *c, const struct limits *limits, struct err *e)
+int cg_set_io(const struct cgroup *c, const struct limits *limits, struct err *e)
 {
-    if (!c->tree->ops)
+    uint64_t weight = limits->io_weight ? limits->io_weight : CGROUP_IO_WEIGHT_DEFAULT;
+
+    if (!cgroup_tree_can(c->tree, CGROUP_CAN_IO))
         return 0;
-    int r = c->tree->ops->set_limits(c, limits, e);
-    return r < 0 ? r : c->tree->ops->watch(c, e);
+    int r = cg_put_u64(c, CTRL_IO, c->tree->io_file, weight);
+    if (r == 0 && c->tree->version == CGROUP_V2) /* which of the two counts depends on the device */
+        (void)cg_put_u64(c, CTRL_IO, "io.bfq.weight", weight);
+    return r < 0 ? err_set(e, -r, "cgroup %s: set %s", c->id, c->tree->io_file) : 0;
+}
+
+int cgroup_set_limits(struct cgroup *c, const struct limits *limits, bool *ret_later, struct err *e)
+{
+    struct err io = ERR_INIT;
+    bool later = false;
+
+    if (c->tree->ops) {
+        int r = c->tree->ops->set_limits(c, limits, e);
+
+        if (r == 0 && cg_set_io(c, limits, &io) < 0) {
+            later = io.errnum == ENOENT; /* v1, without a cgroup there: it has the default */
+            r = later ? 0 : err_wrap(&io, "limits");
+            if (r < 0)
+                *e = io;
+        }
+        if (r == 0)
+            r = c->tree->ops->watch(c, e);
+        if (r < 0)
+            return r;
+    }
+    if (ret_later)
+        *ret_later = later && limits->io_weight && limits->io_weight != CGROUP_IO_WEIGHT_DEFAULT;
+    return 0;
 }
 
 int cgroup_usage(struct cgroup *c, struct cgroup_usage *ret, struct err *e)
@@ -418,6 +492,18 @@ int cgroup_kill(struct cgroup *c, struct err *e)
     return c->tree->ops ? c->tree->ops->kill(c, e) : 0;
 }
 
+int cgroup_freeze(struct cgroup *c, bool on, struct err *e)
+{
+    if (cgroup_tree_can(c->tree, CGROUP_CAN_FREEZE))
+        return c->tree->ops->freeze(c, on, e);
+    return err_say(e, EOPNOTSUPP, "there is no cgroup freezer here (%s)", c->tree->text);
+}
+
+bool cgroup_frozen(struct cgroup *c)
+{
+    return cgroup_tree_can(c->tree, CGROUP_CAN_FREEZE) && c->tree->ops->frozen(c);
+}
+
 int cgroup_remove(struct cgroup *c, struct err *e)
 {
     for (int i = 0; i < CTRL_COUNT; i++)
@@ -430,6 +516,14 @@ int cgroup_remove(struct cgroup *c, struct err *e)
 int cgroup_oom_fd(struct cgroup *c)
 {
     return c->oom_fd;
+}
+
+void cgroup_oom_read(struct cgroup *c)
+{
+    char scrap[4096];
+
+    while (c->oom_fd >= 0 && read(c->oom_fd, scrap, sizeof(scrap)) > 0)
+        c->oom_told = true; /* eventfd or inotify: only that it came matters */
 }
 
 int cgroup_quota_fd(struct cgroup *c)
@@ -460,6 +554,8 @@ int cgroup_join_prepare(struct cgroup *c, struct cgroup_join *ret, struct err *e
         if (t->dirs[i] < 0)
             continue;
         int fd = cg_open(c, (enum controller)i, "tasks", O_WRONLY);
+        if (fd == -ENOENT && i == CTRL_IO)
+            continue; /* no weight of its own: it stays where the agent is */
         if (fd < 0) {
             cgroup_join_done(ret);
             return err_set(e, -fd, "open %s/%s/tasks", t->path[i], c->id);

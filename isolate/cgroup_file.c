@@ -90,6 +90,24 @@ uint64_t cg_field(const char *text, const char *key)
     return 0;
 }
 
+int cgroup_each_process(struct cgroup *c, int (*fn)(pid_t pid, void *userdata), void *userdata,
+                        struct err *e)
+{
+    if (!c->tree->ops)
+        return 0;
+    int fd = cg_open(c, CTRL_PIDS, "cgroup.procs", O_RDONLY), r = 0;
+    scoped(file_closep) FILE *f = fd >= 0 ? fdopen(fd, "re") : NULL;
+    if (!f) {
+        if (fd >= 0)
+            close(fd);
+        return err_set(e, fd < 0 ? -fd : ENOMEM, "cgroup %s: list its processes", c->id);
+    }
+    for (int pid; r == 0 && fscanf(f, "%d", &pid) == 1;)
+        if (pid > 0)
+            r = fn(pid, userdata);
+    return r;
+}
+
 int cg_kill_listed(const struct cgroup *c, enum controller ctrl)
 {
     int fd = cg_open(c, ctrl, "cgroup.procs", O_RDONLY);

@@ -12,7 +12,17 @@
 #define CGROUP_CPU_PERIOD_USEC 100000u
 
 /* The hierarchies of v1; v2 has one, and uses the first place. */
-enum controller { CTRL_MEMORY, CTRL_PIDS, CTRL_CPU, CTRL_CPUACCT, CTRL_FREEZER, CTRL_COUNT };
+enum controller {
+    CTRL_MEMORY,
+    CTRL_PIDS,
+    CTRL_CPU,
+    CTRL_CPUACCT,
+    CTRL_FREEZER,
+    CTRL_IO,
+    CTRL_COUNT,
+};
+/* As the kernel calls it; v1's name of `io` is blkio. */
+const char *controller_name(enum controller ctrl);
 
 struct cgroup_ops {
     int (*set_limits)(struct cgroup *c, const struct limits *limits, struct err *e);
@@ -21,6 +31,8 @@ struct cgroup_ops {
     int (*usage)(struct cgroup *c, struct cgroup_usage *ret, struct err *e);
     bool (*populated)(struct cgroup *c);
     int (*kill)(struct cgroup *c, struct err *e);
+    int (*freeze)(struct cgroup *c, bool on, struct err *e);
+    bool (*frozen)(struct cgroup *c);
 };
 
 struct cgroup_tree {
@@ -31,6 +43,7 @@ struct cgroup_tree {
     int alias[CTRL_COUNT];  /* the place that has the directory of this controller; -1: none */
     char *path[CTRL_COUNT]; /* of dirs[] */
     bool memsw;             /* v1: memory.memsw.* exists */
+    const char *io_file;    /* where an io weight is written; NULL: the kernel has no such thing */
     bool given;             /* the level is the service manager's, and stays */
     bool own_unit;          /* it is a part of the agent's own unit */
     char text[512];         /* cgroup_tree_text() */
@@ -41,6 +54,8 @@ struct cgroup {
     uint64_t quota; /* v1: what quota_fd was made for */
     int oom_fd;
     int quota_fd;
+    bool found;    /* made by an earlier agent, which may have heard of what we have not */
+    bool oom_told; /* v1: oom_fd has told of an OOM of ours */
     char id[CGROUP_ID_MAX + 1];
 };
 
@@ -79,6 +94,12 @@ ssize_t cg_get(const struct cgroup *c, enum controller ctrl, const char *file, c
 uint64_t cg_get_u64(const struct cgroup *c, enum controller ctrl, const char *file, uint64_t def);
 /* The number after "KEY " at a line's start of TEXT; 0: not there. */
 uint64_t cg_field(const char *text, const char *key);
+/* Whether a start with LIMITS needs a cgroup of its own in the hierarchy of CTRL (v1: blkio only
+ * for a weight that is not everybody's; it would cost every start). */
+bool cg_needs(const struct cgroup_tree *t, enum controller ctrl, const struct limits *limits);
+/* Writes the io weight. 0, also where there is nothing to write it to; -ENOENT: C has no cgroup
+ * there. */
+int cg_set_io(const struct cgroup *c, const struct limits *limits, struct err *e);
 /* SIGKILL to each process listed in `cgroup.procs` of CTRL; how many, or -errno. */
 int cg_kill_listed(const struct cgroup *c, enum controller ctrl);
 

@@ -6,12 +6,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <time.h>
 
 #define FREEZE_ROUNDS  50 /* of FREEZE_NAP: how long cgroup_kill() waits for all to stand still */
 #define FREEZE_NAP_NS  1000000L
+#define CHARGE_BATCH   (UINT64_C(256) << 10) /* what the kernel charges at once */
 #define UNFROZEN_KILLS 8 /* rounds without a freezer: each kills what the one before let fork */
 
 /* Writes VALUE, or what means "no limit" when it is 0. */
@@ -40,12 +43,25 @@ static int set_memory(const struct cgroup *c, uint64_t max, struct err *e)
     return r;
 }
 
+/* Buffers of TCP sockets have a counter of their own on v1, and are counted at all only where it
+ * was written to. Over it, sockets get no more memory; nobody is killed. Kernels without
+ * CONFIG_INET have no such file. */
+static int set_tcp(const struct cgroup *c, uint64_t max, struct err *e)
+{
+    static const char file[] = "memory.kmem.tcp.limit_in_bytes";
+    int r = max ? cg_put_u64(c, CTRL_MEMORY, file, max) : cg_put(c, CTRL_MEMORY, file, "-1");
+
+    return r < 0 && r != -ENOENT ? err_set(e, -r, "cgroup %s: set %s", c->id, file) : 0;
+}
+
 static int v1_set_limits(struct cgroup *c, const struct limits *limits, struct err *e)
 {
     uint64_t quota = (uint64_t)limits->cpu_percent * CGROUP_CPU_PERIOD_USEC / 100;
     int r = set_memory(c, limits->memory_max, e);
 
     c->quota = limits->memory_quota;
+    if (r == 0)
+        r = set_tcp(c, limits->memory_max, e);
     if (r == 0)
         r = set_or(c, CTRL_PIDS, "pids.max", limits->pids, "max", e);
     if (r < 0 || c->tree->alias[CTRL_CPU] < 0)
@@ -108,6 +124,24 @@ static int v1_quota_fd(struct cgroup *c)
     return c->quota_fd;
 }
 
+/* It was at its limit once. failcnt would say so too, but stays 0 on recent kernels. */
+static bool was_full(const struct cgroup *c)
+{
+    uint64_t max = cg_get_u64(c, CTRL_MEMORY, "memory.limit_in_bytes", UINT64_MAX);
+
+    return cg_get_u64(c, CTRL_MEMORY, "memory.max_usage_in_bytes", 0) + CHARGE_BATCH >= max;
+}
+
+/* The eventfd tells of each OOM in the cgroup, and of none of the machine's. What came before it
+ * was opened can only be guessed: reclaim may have made room for what was full. */
+static bool oom_is_own(struct cgroup *c)
+{
+    struct pollfd p = {.fd = c->oom_fd, .events = POLLIN};
+
+    c->oom_told = c->oom_told || (c->oom_fd >= 0 && poll(&p, 1, 0) == 1);
+    return c->oom_told || (c->found && was_full(c));
+}
+
 static int v1_usage(struct cgroup *c, struct cgroup_usage *ret, struct err *e)
 {
     char stat[CGROUP_TEXT_MAX], oom[256] = "";
@@ -120,6 +154,8 @@ static int v1_usage(struct cgroup *c, struct cgroup_usage *ret, struct err *e)
         .memory_rss = cg_field(stat, "total_rss"),
         .memory_cache = cg_field(stat, "total_cache"),
         .memory_swap = cg_field(stat, "total_swap"),
+        .memory_kernel = cg_get_u64(c, CTRL_MEMORY, "memory.kmem.usage_in_bytes", 0) +
+                         cg_get_u64(c, CTRL_MEMORY, "memory.kmem.tcp.usage_in_bytes", 0),
         .pgpgin = cg_field(stat, "total_pgpgin"),
         .pgpgout = cg_field(stat, "total_pgpgout"),
         .cpu_usec = cg_get_u64(c, CTRL_CPUACCT, "cpuacct.usage", 0) / 1000,
@@ -127,6 +163,7 @@ static int v1_usage(struct cgroup *c, struct cgroup_usage *ret, struct err *e)
         .oom_kills = cg_field(oom, "oom_kill"),
     };
     u.memory = u.memory_rss + u.memory_cache + u.memory_swap;
+    u.oom_own = u.oom_kills > 0 && oom_is_own(c);
     *ret = u;
     return 0;
 }
@@ -179,6 +216,16 @@ static int v1_kill(struct cgroup *c, struct err *e)
     return r < 0 ? err_set(e, -r, "cgroup %s: list its processes", c->id) : 0;
 }
 
+static int v1_freeze(struct cgroup *c, bool on, struct err *e)
+{
+    return cg_set(c, CTRL_FREEZER, "freezer.state", on ? "FROZEN" : "THAWED", e);
+}
+
+static bool v1_frozen(struct cgroup *c)
+{
+    return cg_get_u64(c, CTRL_FREEZER, "freezer.self_freezing", 0) != 0;
+}
+
 /* --- opening --- */
 
 static const struct cgroup_ops v1_ops = {
@@ -188,6 +235,8 @@ static const struct cgroup_ops v1_ops = {
     .usage = v1_usage,
     .populated = v1_populated,
     .kill = v1_kill,
+    .freeze = v1_freeze,
+    .frozen = v1_frozen,
 };
 
 /* Controllers mounted together ("cpu,cpuacct") share one directory. */
@@ -215,10 +264,29 @@ static int open_level(struct cgroup_tree *t, int i, const char *mount, const cha
     return 0;
 }
 
+/* The hierarchy may be there without a way to weigh: only BFQ (and CFQ, before Linux 5.0) does. */
+static void open_io(struct cgroup_tree *t)
+{
+    static const char *const files[] = {"blkio.bfq.weight", "blkio.weight"};
+    char path[4096];
+
+    for (size_t i = 0; t->alias[CTRL_IO] == CTRL_IO && i < 2; i++) {
+        (void)snprintf(path, sizeof(path), "%s/%s", t->path[CTRL_IO], files[i]);
+        if (!t->io_file && access(path, F_OK) == 0)
+            t->io_file = files[i];
+    }
+    if (t->io_file || t->alias[CTRL_IO] != CTRL_IO)
+        return;
+    fd_closep(&t->dirs[CTRL_IO]);
+    (void)rmdir(t->path[CTRL_IO]); /* an earlier agent's dynos, or nobody's */
+    free(t->path[CTRL_IO]);
+    t->path[CTRL_IO] = NULL;
+    t->alias[CTRL_IO] = -1;
+}
+
 int cgroup_v1_open(struct cgroup_tree *t, char *const mounts[CTRL_COUNT], const char *parent,
                    struct err *e)
 {
-    static const char *const names[CTRL_COUNT] = {"memory", "pids", "cpu", "cpuacct", "freezer"};
     char found[128] = "", missing[128] = "";
     char file[4096];
 
@@ -229,17 +297,24 @@ int cgroup_v1_open(struct cgroup_tree *t, char *const mounts[CTRL_COUNT], const 
                        mounts[CTRL_MEMORY] ? "pids" : "memory");
     parent = cgroup_own_name(parent);
     for (int i = 0; i < CTRL_COUNT; i++) {
-        char *list = mounts[i] ? found : missing;
-        size_t len = strlen(list);
-
-        (void)snprintf(list + len, sizeof(found) - len, " %s", names[i]);
-        if (!mounts[i])
-            continue;
-        t->alias[i] = find_alias(mounts, i);
+        t->alias[i] = mounts[i] ? find_alias(mounts, i) : -1;
         int r = t->alias[i] == i ? open_level(t, i, mounts[i], parent, e) : 0;
         if (r < 0)
             return r;
     }
+    open_io(t);
+    for (int i = 0; i < CTRL_COUNT; i++) {
+        char *list = t->alias[i] >= 0 ? found : missing;
+        size_t len = strlen(list);
+
+        (void)snprintf(list + len, sizeof(found) - len, " %s", controller_name((enum controller)i));
+    }
+    /* Written to once here, so that the kernel's code for it stays switched on: a start does not
+     * pay. */
+    (void)snprintf(file, sizeof(file), "%s/memory.kmem.tcp.limit_in_bytes", t->path[CTRL_MEMORY]);
+    scoped_fd tcp = open(file, O_WRONLY | O_CLOEXEC);
+    if (tcp >= 0 && write(tcp, "-1", 2) < 0)
+        return err_set(e, errno, "write %s", file);
     (void)snprintf(file, sizeof(file), "%s/memory.memsw.limit_in_bytes", t->path[CTRL_MEMORY]);
     t->memsw = access(file, F_OK) == 0;
     t->version = CGROUP_V1;

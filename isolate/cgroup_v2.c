@@ -93,6 +93,17 @@ static int v2_watch(struct cgroup *c, struct err *e)
     return 0;
 }
 
+/* Before Linux 5.18 there is no sum of it. */
+static uint64_t v2_kernel(const char *stat)
+{
+    uint64_t sum = cg_field(stat, "kernel");
+
+    if (!sum)
+        sum = cg_field(stat, "kernel_stack") + cg_field(stat, "pagetables") +
+              cg_field(stat, "percpu") + cg_field(stat, "slab");
+    return sum + cg_field(stat, "sock");
+}
+
 static int v2_usage(struct cgroup *c, struct cgroup_usage *ret, struct err *e)
 {
     char stat[CGROUP_TEXT_MAX], cpu[1024] = "", events[512] = "";
@@ -106,11 +117,14 @@ static int v2_usage(struct cgroup *c, struct cgroup_usage *ret, struct err *e)
         .memory_rss = cg_field(stat, "anon"),
         .memory_cache = cg_field(stat, "file"),
         .memory_swap = cg_get_u64(c, CTRL_MEMORY, "memory.swap.current", 0),
+        .memory_kernel = v2_kernel(stat),
         .pgpgin = cg_field(stat, "pgpgin"), /* only of kernels that count it here */
         .pgpgout = cg_field(stat, "pgpgout"),
         .cpu_usec = cg_field(cpu, "usage_usec"),
         .pids = cg_get_u64(c, CTRL_PIDS, "pids.current", 0),
         .oom_kills = cg_field(events, "oom_kill"),
+        /* Its own limit counts there; the machine's OOM, and one of a level above, does not. */
+        .oom_own = cg_field(events, "oom_kill") > 0 && cg_field(events, "oom") > 0,
     };
     u.memory = u.memory_rss + u.memory_cache + u.memory_swap;
     *ret = u;
@@ -130,6 +144,16 @@ static int v2_kill(struct cgroup *c, struct err *e)
     return cg_set(c, CTRL_MEMORY, "cgroup.kill", "1", e);
 }
 
+static int v2_freeze(struct cgroup *c, bool on, struct err *e)
+{
+    return cg_set(c, CTRL_FREEZER, "cgroup.freeze", on ? "1" : "0", e);
+}
+
+static bool v2_frozen(struct cgroup *c)
+{
+    return cg_get_u64(c, CTRL_FREEZER, "cgroup.freeze", 0) != 0;
+}
+
 /* --- opening --- */
 
 /* DIR/FILE; a path too long for the kernel becomes one that does not exist. */
@@ -146,6 +170,8 @@ static const struct cgroup_ops v2_ops = {
     .usage = v2_usage,
     .populated = v2_populated,
     .kill = v2_kill,
+    .freeze = v2_freeze,
+    .frozen = v2_frozen,
 };
 
 /* The path after "0::" in /proc/self/cgroup. */
@@ -184,10 +210,10 @@ static bool is_delegated(const char *dir)
     return geteuid() != 0 && access(file, W_OK) == 0;
 }
 
-/* "+memory +pids +cpu" at DIR; what is missing afterwards shows in the children. */
+/* "+memory +pids +cpu +io" at DIR; what is missing afterwards shows in the children. */
 static void enable_controllers(const char *dir)
 {
-    static const char *const each[] = {"+memory", "+pids", "+cpu"};
+    static const char *const each[] = {"+memory", "+pids", "+cpu", "+io"};
     char file[PATH_TEXT_MAX];
 
     (void)path_join(file, dir, "/cgroup.subtree_control");
@@ -309,6 +335,33 @@ static int make_levels(const char *mount, const struct place *p, struct err *e)
     return 0;
 }
 
+static bool has_controller(const char *list, const char *name)
+{
+    size_t len = strlen(name);
+
+    for (const char *at = list; *at; at += strspn(at, " \n")) {
+        size_t n = strcspn(at, " \n");
+
+        if (n == len && !strncmp(at, name, len))
+            return true;
+        at += n;
+    }
+    return false;
+}
+
+/* io.weight is there with blk-iocost (which a device has to be given to) and with BFQ. */
+static void find_io_file(struct cgroup_tree *t, const char *dir)
+{
+    static const char *const files[] = {"io.weight", "io.bfq.weight"};
+    char path[PATH_TEXT_MAX];
+
+    for (size_t i = 0; t->alias[CTRL_IO] >= 0 && !t->io_file && i < 2; i++) {
+        (void)snprintf(path, sizeof(path), "%.*s/%s", PATH_TEXT_MAX - 32, dir, files[i]);
+        if (access(path, F_OK) == 0)
+            t->io_file = files[i];
+    }
+}
+
 /* What a dyno's cgroup will have is what DIR, which is PATH below the mount, hands on. */
 static int check_controllers(struct cgroup_tree *t, const char *dir, const char *path,
                              struct err *e)
@@ -321,17 +374,22 @@ static int check_controllers(struct cgroup_tree *t, const char *dir, const char 
     int r = file_read(AT_FDCWD, file, CGROUP_TEXT_MAX, &text, &len, e);
     if (r < 0)
         return r;
-    if (!strstr(text, "memory") || !strstr(text, "pids"))
-        return err_say(e, ENOENT, "%s does not get the memory and pids controllers (it has: %.*s)",
-                       dir, (int)strcspn(text, "\n"), text);
-    bool cpu = false;
-    for (char *save = NULL, *word = strtok_r(text, " \n", &save); word;
-         word = strtok_r(NULL, " \n", &save))
-        cpu = cpu || !strcmp(word, "cpu");
+    bool memory = has_controller(text, "memory"), pids = has_controller(text, "pids");
+    bool cpu = has_controller(text, "cpu"), io = has_controller(text, "io");
+    if (!memory || !pids || !cpu) {
+        (void)err_say(e, ENOENT,
+                      "%s does not get the%s%s%s controller (it has: %.*s): in the unit that "
+                      "delegates it set Delegate=cpu io memory pids, or Delegate=yes",
+                      dir, memory ? "" : " memory", pids ? "" : " pids", cpu ? "" : " cpu",
+                      (int)strcspn(text, "\n"), text);
+        return err_blame(e, FAULT_OPERATOR);
+    }
     t->alias[CTRL_MEMORY] = t->alias[CTRL_PIDS] = t->alias[CTRL_FREEZER] = CTRL_MEMORY;
-    t->alias[CTRL_CPU] = t->alias[CTRL_CPUACCT] = cpu ? CTRL_MEMORY : -1;
-    (void)snprintf(t->text, sizeof(t->text), "v2: memory pids%s, in %.*s%s",
-                   cpu ? " cpu" : "; missing: cpu (no cpu shares)", PATH_SHOWN_MAX, path,
+    t->alias[CTRL_CPU] = t->alias[CTRL_CPUACCT] = CTRL_MEMORY;
+    t->alias[CTRL_IO] = io ? CTRL_MEMORY : -1;
+    find_io_file(t, dir);
+    (void)snprintf(t->text, sizeof(t->text), "v2: memory pids cpu%s, in %.*s%s",
+                   t->io_file ? " io" : "; missing: io weights", PATH_SHOWN_MAX, path,
                    t->own_unit ? ", the agent's own unit, which cannot be started again while "
                                  "dynos run: there is no UNIT-dynos.service beside it"
                                : "");

@@ -17,8 +17,6 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
-#define NOFILE_MAX 10000 /* open files of a process: what apps of the platform count on */
-
 /* A dyno is as good a victim of the OOM killer as any process, however dear the agent is. */
 int step_oom_score(struct start *st, struct err *e)
 {
@@ -83,13 +81,16 @@ int step_limits(struct start *st, struct err *e)
 {
     const rlim_t none = RLIM_INFINITY;
     /* One more for dyno-init. Counted in the dyno's user namespace; the cgroup counts too. */
-    const rlim_t procs = st->plan->limits.pids ? st->plan->limits.pids + 1 : none;
+    const struct limits *size = &st->plan->limits;
+    const rlim_t pids = size->procs_max ? size->procs_max : size->pids;
+    const rlim_t procs = pids ? pids + 1 : none;
+    const rlim_t files = size->open_files ? size->open_files : LIMITS_OPEN_FILES;
     const struct {
         const char *name;
         __rlimit_resource_t which;
         rlim_t soft, hard;
     } limits[] = {
-        {"nofile", RLIMIT_NOFILE, NOFILE_MAX, NOFILE_MAX},
+        {"nofile", RLIMIT_NOFILE, files, files},
         {"nproc", RLIMIT_NPROC, procs, procs},
         /* 1, not 0: less than any core has, and what keeps the kernel from starting a program that
          * core_pattern pipes to, which 0 does not (do_coredump()). The filter sees that it stays.

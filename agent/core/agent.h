@@ -36,6 +36,17 @@ int agent_scale(struct agent *a, const char *app, const json_t *spec, json_t **r
 /* DYNO: NULL (all of the app) or "web.1". Answer: {"restarted"|"stopped": [names]}. */
 int agent_restart(struct agent *a, const char *app, const char *dyno, json_t **ret, struct err *e);
 int agent_stop(struct agent *a, const char *app, const char *dyno, json_t **ret, struct err *e);
+/* DYNO, or every dyno of APP that is up, stands still; or runs on. Not kept: what starts runs. No
+ * error when it is so already; -EALREADY: it is in another state. Answer:
+ * {"paused"|"resumed": [names]}. */
+int agent_pause(struct agent *a, const char *app, const char *dyno, json_t **ret, struct err *e);
+int agent_resume(struct agent *a, const char *app, const char *dyno, json_t **ret, struct err *e);
+/* SPEC: {"size": S, "type": T?}, the latter only without DYNO. For what runs, and for good.
+ * -EALREADY: one of them holds more memory than that; nothing is changed. Answer: {"size": S,
+ * "resized": [names], "at_next_start": [{"dyno","limits": ["open_files"..]}..], "failed": [{"dyno",
+ * "text"}..]}. */
+int agent_resize(struct agent *a, const char *app, const char *dyno, const json_t *spec,
+                 json_t **ret, struct err *e);
 /* Stops everything of APP and forgets it. */
 int agent_forget(struct agent *a, const char *app, json_t **ret, struct err *e);
 
@@ -105,6 +116,8 @@ int agent_dyno(struct agent *a, const char *app, const char *dyno, json_t **ret,
 /* {"slugs": [{"digest","kind","bytes","used": RFC3339,"synced","in_use","used_by": [names]}],
  * "fetches": as fetcher_json(), "bytes": N}, last used first. */
 json_t *agent_slugs(struct agent *a);
+/* All that `dyno top` shows, in one answer: {"status": agent_status(), "dynos": agent_dynos()}. */
+json_t *agent_top(struct agent *a, const char *app /* NULL: all */);
 json_t *agent_doctor(struct agent *a); /* [{"name","found","required","detail"}] */
 
 /* Has dynod-logs write its answer into FD (taken): QUERY as of logproto.h. */

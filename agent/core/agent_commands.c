@@ -472,6 +472,10 @@ int agent_exec(struct agent *a, const char *app, const char *dyno, const json_t 
         (void)err_say(e, ENOENT, "%s/%s does not run: see `dyno ps`", app, dyno);
         return blame_operator(e);
     }
+    if (d->state == DYNO_PAUSED) { /* its dyno-init would answer when it runs again */
+        (void)err_say(e, EALREADY, "%s/%s is paused: `dyno resume %s/%s` first", app, dyno, app, dyno);
+        return blame_operator(e);
+    }
     struct environ_facts facts = {.app = found,
                                   .dyno = dyno,
                                   .run = run_id(d->run),

@@ -125,6 +125,17 @@ static uint32_t text_hash(const char *text)
     return hash;
 }
 
+/* Better now than at each start of that size. */
+static int check_size(const struct cgroup_tree *t, const struct size *size, struct err *e)
+{
+    struct limits limits;
+    char what[64];
+
+    size_limits(size, &limits);
+    (void)snprintf(what, sizeof(what), "[size %s]", size->name);
+    return cgroup_tree_check(t, what, &limits, e);
+}
+
 static int open_cgroups(struct agent *a, struct err *e)
 {
     const struct config *c = &a->config;
@@ -132,7 +143,10 @@ static int open_cgroups(struct agent *a, struct err *e)
     (void)snprintf(parent, sizeof(parent), "%s", c->cgroup_parent);
     if (!strcmp(parent, "auto") && strcmp(c->state_dir, "/var/lib/dynod") != 0)
         (void)snprintf(parent, sizeof(parent), "auto/dynod-%08x", text_hash(c->state_dir));
-    return cgroup_tree_open(parent, !a->rootless, &a->cgroups, e);
+    int r = cgroup_tree_open(parent, !a->rootless, &a->cgroups, e);
+    for (size_t i = 0; r == 0 && i < c->n_sizes; i++)
+        r = check_size(a->cgroups, &c->sizes[i], e);
+    return r;
 }
 
 /* The image of a stack that is new takes a while to be read. */

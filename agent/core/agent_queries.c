@@ -125,12 +125,20 @@ static void add_usage(json_t *j, const struct dyno *d)
         limits = (struct limits){0};
     if (d->run)
         (void)run_usage(d->run, &usage, &ignored); /* zeros where there are no cgroups */
-    json_t *more = json_pack("{s:I,s:I,s:I,s:I,s:I,s:I}", "memory", (json_int_t)usage.memory,
-                             "memory_quota", (json_int_t)limits.memory_quota, "memory_max",
-                             (json_int_t)limits.memory_max, "cpu_usec", (json_int_t)usage.cpu_usec,
-                             "pids", (json_int_t)usage.pids, "pids_max", (json_int_t)limits.pids);
-    (void)json_object_update(j, more);
-    json_decref(more);
+    double percent = cpu_meter_percent(&d->cpu, usage.cpu_usec,
+                                       d->run ? run_started_boot(d->run) : 0, clock_boot());
+    (void)json_object_update_new(
+        j, json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "memory", (json_int_t)usage.memory,
+                     "memory_rss", (json_int_t)usage.memory_rss, "memory_cache",
+                     (json_int_t)usage.memory_cache, "memory_swap", (json_int_t)usage.memory_swap,
+                     "memory_kernel", (json_int_t)usage.memory_kernel, "memory_quota",
+                     (json_int_t)limits.memory_quota, "memory_max", (json_int_t)limits.memory_max));
+    (void)json_object_update_new(
+        j, json_pack("{s:I,s:f,s:i,s:i,s:i,s:i,s:I,s:I}", "cpu_usec", (json_int_t)usage.cpu_usec,
+                     "cpu_percent", (double)(int64_t)(percent * 10 + 0.5) / 10, "cpu_shares",
+                     (int)limits.cpu_shares, "cpu_cap", (int)limits.cpu_percent, "io_weight",
+                     (int)limits.io_weight, "open_files", (int)limits.open_files, "pids",
+                     (json_int_t)usage.pids, "pids_max", (json_int_t)limits.pids));
     add_disk(j, d);
 }
 
@@ -174,6 +182,11 @@ json_t *agent_dynos(struct agent *a, const char *app)
         if (!app || !strcmp(d->name.app, app))
             (void)json_array_append_new(list, dyno_json(d));
     return list;
+}
+
+json_t *agent_top(struct agent *a, const char *app)
+{
+    return json_pack("{s:o,s:o}", "status", agent_status(a), "dynos", agent_dynos(a, app));
 }
 
 int agent_dyno(struct agent *a, const char *app, const char *dyno, json_t **ret, struct err *e)

@@ -116,6 +116,36 @@ static int route_stop(struct request *rq, struct err *e)
     return r < 0 ? r : reply_json(rq, MHD_HTTP_OK, json, e);
 }
 
+static int route_pause(struct request *rq, struct err *e)
+{
+    json_t *json = NULL;
+    int r = agent_pause(agent_of(rq), rq->params.app, dyno_of(rq), &json, e);
+
+    return r < 0 ? r : reply_json(rq, MHD_HTTP_OK, json, e);
+}
+
+static int route_resume(struct request *rq, struct err *e)
+{
+    json_t *json = NULL;
+    int r = agent_resume(agent_of(rq), rq->params.app, dyno_of(rq), &json, e);
+
+    return r < 0 ? r : reply_json(rq, MHD_HTTP_OK, json, e);
+}
+
+static int route_resize(struct request *rq, struct err *e)
+{
+    json_t *json = NULL;
+    int r = agent_resize(agent_of(rq), rq->params.app, dyno_of(rq), rq->spec, &json, e);
+
+    return r < 0 ? r : reply_json(rq, MHD_HTTP_OK, json, e);
+}
+
+static int route_top(struct request *rq, struct err *e)
+{
+    return reply_json(rq, MHD_HTTP_OK,
+                      agent_top(agent_of(rq), rq->params.app[0] ? rq->params.app : NULL), e);
+}
+
 static int route_forget(struct request *rq, struct err *e)
 {
     json_t *json = NULL;
@@ -170,12 +200,19 @@ static const struct route all[] = {
     {"PATCH", "/v1/apps/{app}/formation", route_scale, BODY_OBJECT, 0, 0},
     {"POST", "/v1/apps/{app}/restart", route_restart, BODY_NONE, 0, 0},
     {"POST", "/v1/apps/{app}/stop", route_stop, BODY_NONE, 0, 0},
+    {"POST", "/v1/apps/{app}/pause", route_pause, BODY_NONE, 0, 0},
+    {"POST", "/v1/apps/{app}/resume", route_resume, BODY_NONE, 0, 0},
+    {"POST", "/v1/apps/{app}/resize", route_resize, BODY_OBJECT, 0, 0},
     {"POST", "/v1/apps/{app}/run", route_run, BODY_OBJECT, 0, 0},
     {"GET", "/v1/dynos", route_dynos, BODY_NONE, PARAM_APP, 0},
     {"GET", "/v1/dynos/{app}/{dyno}", route_dyno, BODY_NONE, 0, 0},
     {"POST", "/v1/dynos/{app}/{dyno}/restart", route_restart, BODY_NONE, 0, 0},
     {"POST", "/v1/dynos/{app}/{dyno}/stop", route_stop, BODY_NONE, 0, 0},
+    {"POST", "/v1/dynos/{app}/{dyno}/pause", route_pause, BODY_NONE, 0, 0},
+    {"POST", "/v1/dynos/{app}/{dyno}/resume", route_resume, BODY_NONE, 0, 0},
+    {"POST", "/v1/dynos/{app}/{dyno}/resize", route_resize, BODY_OBJECT, 0, 0},
     {"POST", "/v1/dynos/{app}/{dyno}/exec", route_exec, BODY_OBJECT, 0, 0},
+    {"GET", "/v1/top", route_top, BODY_NONE, PARAM_APP, 0},
     {"GET", "/v1/slugs", route_slugs, BODY_NONE, 0, 0},
     {"POST", "/v1/slugs", route_slug_fetch, BODY_OBJECT, 0, 0},
     {"DELETE", "/v1/slugs/{digest}", route_slug_remove, BODY_NONE, 0, 0},

@@ -1,6 +1,7 @@
 #include "core/cause.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -40,6 +41,13 @@ static void classify_status(const struct end_facts *f, struct end_cause *c)
                                                    : "");
 }
 
+/* The kernel kills with SIGKILL only, and so do we what it has taken a process of. Any other status
+ * is the command's own, whatever happened to one of its children before. */
+static bool killed(const struct end_facts *f)
+{
+    return !f->status_known || (WIFSIGNALED(f->status) && WTERMSIG(f->status) == SIGKILL);
+}
+
 void end_classify(const struct end_facts *f, struct end_cause *ret)
 {
     struct end_cause c = {.exit_status = f->status_known ? shell_status(f->status) : -1};
@@ -47,8 +55,11 @@ void end_classify(const struct end_facts *f, struct end_cause *ret)
     /* What the kernel or we did to it explains the signal that it died of, so it comes first. */
     if (f->failed) {
         say(&c, "start-failed", f->failed->fault, f->failed->text);
-    } else if (f->oom_kills > 0) {
+    } else if (f->oom_kills > 0 && f->oom_own) {
         say(&c, "memory", FAULT_APP, "memory quota vastly exceeded (R15)");
+    } else if (f->oom_kills > 0 && killed(f)) {
+        say(&c, "machine-memory", FAULT_PLATFORM,
+            "killed because the machine ran out of memory, not for a limit of its own");
     } else if (f->boot_timeout) {
         say(&c, "boot-timeout", FAULT_APP, "did not bind to $PORT in time (R10)");
     } else if (f->attach_failed) {

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #define NOBODY 65534 /* user namespaces show everybody unknown as this one */
 
@@ -32,10 +33,10 @@ int config_refuse(struct err *e, const char *fmt, ...)
 
 /* The platform's sizes. CPU shares are its published proportions. */
 static const struct size default_sizes[] = {
-    {"standard-1x", UINT64_C(512) << 20, 2, 256, 1024, GIB, 131072, 0},
-    {"standard-2x", GIB, 2, 512, 2048, 2 * GIB, 262144, 0},
-    {"performance-m", UINT64_C(2560) << 20, 2, 16384, 12288, 4 * GIB, 524288, 0},
-    {"performance-l", 14 * GIB, 1.2, 32768, 51200, 16 * GIB, 2097152, 0},
+    {"standard-1x", UINT64_C(512) << 20, 2, 256, 1024, 0, 100, 0, GIB, 131072, 0},
+    {"standard-2x", GIB, 2, 512, 2048, 0, 100, 0, 2 * GIB, 262144, 0},
+    {"performance-m", UINT64_C(2560) << 20, 2, 16384, 12288, 0, 100, 0, 4 * GIB, 524288, 0},
+    {"performance-l", 14 * GIB, 1.2, 32768, 51200, 0, 100, 0, 16 * GIB, 2097152, 0},
 };
 
 /* --- One assignment --- */
@@ -288,6 +289,22 @@ static int check_uids(const struct config *c, struct err *e)
     return 0;
 }
 
+/* What a process may have open it gets from the agent, which cannot give more than it has. */
+static int check_files(const struct config *c, struct err *e)
+{
+    struct rlimit own;
+
+    if (getrlimit(RLIMIT_NOFILE, &own) < 0)
+        return err_set(e, errno, "getrlimit");
+    for (size_t i = 0; i < c->n_sizes; i++)
+        if (c->sizes[i].open_files > own.rlim_max)
+            return config_refuse(e,
+                                 "[size %s] open_files = %u: the agent itself may have %ju; raise "
+                                 "LimitNOFILE= of its unit (ulimit -Hn)",
+                                 c->sizes[i].name, c->sizes[i].open_files, (uintmax_t)own.rlim_max);
+    return 0;
+}
+
 int config_check(struct config *c, struct err *e)
 {
     unsigned ports = c->port_last - c->port_first + 1;
@@ -303,6 +320,8 @@ int config_check(struct config *c, struct err *e)
     if (!strcmp(c->runtime_dir, c->state_dir))
         return config_refuse(e, "runtime_dir and state_dir are both %s", c->state_dir);
     int r = check_uids(c, e);
+    if (r == 0)
+        r = check_files(c, e);
     if (r == 0)
         r = config_check_link(c, e);
     if (r == 0)

@@ -22,6 +22,9 @@ struct size {
     double memory_factor; /* R15 at memory * factor */
     uint64_t pids;
     unsigned cpu_shares; /* 1024: one share */
+    unsigned cpu_cap;    /* percent of one core; 0: none */
+    unsigned io_weight;  /* 1 to 1000; 100 is the kernel's default */
+    unsigned open_files; /* of each process; 0: 10000, or what the agent itself may have */
     uint64_t disk;       /* bytes that it may write; 0: no limit */
     uint64_t inodes;     /* files that it may make; 0: as many as fit */
     uint64_t bandwidth;  /* bytes a second each way; 0: no limit */

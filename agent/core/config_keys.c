@@ -127,6 +127,12 @@ static const struct key of_size[] = {
     {"size", "pids", KEY_U64, AT(pids), .min = 4, .max = 4194304}, /* the kernel's PID_MAX_LIMIT */
     /* The kernel's limits of cpu.shares. */
     {"size", "cpu_shares", KEY_UNSIGNED, AT(cpu_shares), .min = 2, .max = 262144},
+    /* The least that the kernel's period of 100 ms allows is 1 ms. */
+    {"size", "cpu_cap", KEY_PERCENT, AT(cpu_cap), .min = 1, .max = 102400, .may_be_off = true},
+    /* BFQ's range; io.weight would take ten times as much. */
+    {"size", "io_weight", KEY_UNSIGNED, AT(io_weight), .min = 1, .max = 1000},
+    {"size", "open_files", KEY_UNSIGNED, AT(open_files), .min = 64, .max = 1073741816,
+     .may_be_off = true},
     {"size", "disk", KEY_BYTES, AT(disk), .min = 4 * MIB, .max = TIB, .may_be_off = true},
     {"size", "inodes", KEY_U64, AT(inodes), .min = 64, .max = 100000000, .may_be_off = true},
     {"size", "bandwidth", KEY_BYTES, AT(bandwidth), .min = 8 * KIB, .max = TIB, .may_be_off = true},
@@ -334,6 +340,27 @@ static int parse_factor(const struct key *k, const char *value, double *ret, str
     return 0;
 }
 
+/* "150%"; 0 needs no sign. */
+static int parse_percent(const struct key *k, const char *value, unsigned *ret, struct err *e)
+{
+    char number[16];
+    size_t len = strlen(value);
+    uint64_t n = 0;
+
+    bool sign = len > 0 && value[len - 1] == '%';
+    if (len - sign >= sizeof(number))
+        return bad(k, value, "a percentage, like 150%", e);
+    memcpy(number, value, len - sign);
+    number[len - sign] = '\0';
+    int r = parse_u64(number, 0, UINT64_MAX, &n);
+    if (r == -EINVAL || (r == 0 && n > 0 && !sign))
+        return bad(k, value, "a percentage, like 150%", e);
+    if (r < 0 || (n > 0 && (n < k->min || n > k->max)))
+        return out_of_range(k, value, e);
+    *ret = (unsigned)n;
+    return 0;
+}
+
 static int parse_bool(const struct key *k, const char *value, bool *ret, struct err *e)
 {
     for (size_t i = 0; i < N_TRUTHS; i++)
@@ -381,6 +408,8 @@ int key_parse(const struct key *k, const char *value, void *base, struct err *e)
         return parse_level(k, value, (enum log_level *)(void *)at, e);
     case KEY_FACTOR:
         return parse_factor(k, value, (double *)(void *)at, e);
+    case KEY_PERCENT:
+        return parse_percent(k, value, (unsigned *)(void *)at, e);
     case KEY_UNSIGNED:
         r = parse_number(k, value, n, e);
         if (r == 0)
@@ -434,6 +463,9 @@ void key_format(const struct key *k, const void *base, struct str *out)
         break;
     case KEY_FACTOR:
         str_addf(out, "%g", *(const double *)at);
+        break;
+    case KEY_PERCENT:
+        str_addf(out, *(const unsigned *)at ? "%u%%" : "%u", *(const unsigned *)at);
         break;
     case KEY_UNSIGNED:
         str_addf(out, "%u", *(const unsigned *)at);

@@ -17,6 +17,7 @@ enum key_kind {
     KEY_BYTES, /* uint64_t */
     KEY_USEC,  /* uint64_t */
     KEY_FACTOR,
+    KEY_PERCENT,  /* unsigned; "150%" */
     KEY_UIDS,     /* "FIRST-LAST" */
     KEY_PORTS,    /* "FIRST-LAST" */
     KEY_URLS,     /* "https://a https://b"; a list: += adds to it */

@@ -114,7 +114,7 @@ static void tell_state(struct dyno *d, enum dyno_state from, enum dyno_state to)
                           "port", (int)d->port));
     agent_dyno_changed(d->agent, d);
     /* The platform's log tells these changes only. */
-    if (to == DYNO_UP || to == DYNO_CRASHED || to == DYNO_COMPLETE ||
+    if (to == DYNO_UP || to == DYNO_PAUSED || to == DYNO_CRASHED || to == DYNO_COMPLETE ||
         (to == DYNO_DOWN && from != DYNO_CRASHED && from != DYNO_PROVISIONING))
         dyno_line(d, "State changed from %s to %s",
                   dyno_state_ending(from) || from == DYNO_CRASHING ? "up" : a, b);
@@ -196,8 +196,10 @@ static void gather_facts(struct dyno *d, struct end_facts *ret)
 
         ret->started = run_started(d->run);
         ret->status_known = run_status(d->run, &ret->status, &ret->start_errno);
-        if (run_usage(d->run, &usage, &ignored) == 0)
+        if (run_usage(d->run, &usage, &ignored) == 0) {
             ret->oom_kills = usage.oom_kills;
+            ret->oom_own = usage.oom_own;
+        }
     }
 }
 
@@ -216,7 +218,9 @@ static void record_end(struct dyno *d)
     if (cause.exit_status >= 0)
         (void)json_object_set_new(evidence, "exit_status", json_integer(cause.exit_status));
     if (facts.oom_kills)
-        (void)json_object_set_new(evidence, "oom_kills", json_integer((json_int_t)facts.oom_kills));
+        (void)json_object_update_new(evidence, json_pack("{s:I,s:b}", "oom_kills",
+                                                         (json_int_t)facts.oom_kills, "oom_own",
+                                                         facts.oom_own));
     if (facts.failed)
         (void)json_object_set_new(evidence, "error", json_string(facts.failed->text));
     json_decref(d->last_exit);
@@ -224,7 +228,8 @@ static void record_end(struct dyno *d)
         json_pack("{s:s,s:s,s:s,s:i,s:I,s:o}", "cause", cause.name, "fault",
                   fault_name(cause.fault), "text", cause.text, "status", cause.exit_status, "at",
                   (json_int_t)clock_real(), "evidence", evidence);
-    if (facts.oom_kills && !d->oom) /* the kernel was faster than our hearing of it */
+    if (facts.oom_kills && facts.oom_own &&
+        !d->oom) /* the kernel was faster than our hearing of it */
         dyno_line(d, R15_LINE);
     if (d->run && (facts.started || facts.status_known))
         dyno_line(d, "Process exited with status %d", cause.exit_status);
@@ -299,8 +304,9 @@ static bool is_draining(const struct dyno *d)
 static void clear_facts(struct dyno *d)
 {
     d->told_to_stop = d->boot_timeout = d->exit_timeout = d->oom = false;
-    d->attach_failed = d->detached = d->over_quota = d->adopted = d->no_retry =
-        false;
+    d->attach_failed = d->detached = d->machine_oom = false;
+    d->adopted = d->no_retry = false;
+    d->cpu = (struct cpu_meter){0};
     d->failed = (struct err)ERR_INIT;
 }
 
@@ -452,6 +458,21 @@ static void act_up(struct dyno *d)
         tell_state(d, DYNO_STARTING, DYNO_UP);
 }
 
+static void act_pause(struct dyno *d, enum dyno_state from)
+{
+    set_deadline(d, USEC_NEVER);
+    if (d->adopted)
+        agent_dyno_changed(d->agent, d);
+    else
+        tell_state(d, from, DYNO_PAUSED);
+}
+
+static void act_resume(struct dyno *d, enum dyno_state from)
+{
+    d->adopted = false;
+    tell_state(d, from, DYNO_UP);
+}
+
 /* Routers go by what we report, and hear of it later than we know it. One that was adopted may be
  * in a route before we know that it is up; one that has got its SIGTERM is in none. */
 static bool is_routed(const struct dyno *d)
@@ -489,8 +510,9 @@ static void act_kill(struct dyno *d, enum dyno_state from, enum dyno_act act)
                   "Error R12 (Exit timeout) -> Process failed to exit within %u seconds of SIGTERM",
                   (unsigned)(c->stop_grace / USEC_PER_SEC));
     } else if (act == ACT_KILL_R15) {
-        d->oom = true;
-        dyno_line(d, R15_LINE);
+        d->oom = !d->machine_oom;
+        if (d->oom)
+            dyno_line(d, R15_LINE);
     } else if (!run_started(d->run)) {
         (void)err_say(&d->failed, ETIMEDOUT,
                       "Error R99 (Platform error) -> Failed to launch the dyno within %u seconds",
@@ -543,6 +565,12 @@ void dyno_event(struct dyno *d, enum dyno_event event)
     case ACT_ANNOUNCE_UP:
         act_up(d);
         break;
+    case ACT_PAUSE:
+        act_pause(d, from);
+        break;
+    case ACT_RESUME:
+        act_resume(d, from);
+        break;
     case ACT_LEAVE:
         act_leave(d, from);
         break;
@@ -574,12 +602,24 @@ void dyno_event(struct dyno *d, enum dyno_event event)
 
 /* --- What its run says --- */
 
+/* An agent died between the word and the deed, or was told while this one was not there. */
+static void settle_size(struct dyno *d)
+{
+    struct err e = ERR_INIT;
+    unsigned later;
+
+    if (dyno_settle_size(d, &later, &e) < 0)
+        log_warn("%s/%s.%u: %s", d->name.app, d->name.type, d->name.num, e.text);
+}
+
 static void run_has_started(void *owner, struct run *r, struct run_attach_fds *fds)
 {
     struct dyno *d = owner;
     struct run_attach_fds none = {.fds = {-1, -1, -1}};
 
     attach_started(d->attach, fds ? fds : &none);
+    if (d->adopted)
+        settle_size(d);
     if (!d->agent->rootless)
         ids_refill(&d->agent->ids);
     if (network_publish(d, &d->failed) < 0) { /* nobody would reach it: its end says why */
@@ -588,6 +628,10 @@ static void run_has_started(void *owner, struct run *r, struct run_attach_fds *f
     }
     if (d->state != DYNO_STARTING)
         return;
+    if (run_paused(r)) {
+        dyno_event(d, DEV_PAUSE);
+        return;
+    }
     if (!is_web(d)) {
         dyno_event(d, DEV_READY);
         return;
@@ -616,8 +660,13 @@ static void run_has_ended(void *owner, struct run *r)
 
 static void run_is_oom(void *owner, struct run *r)
 {
-    (void)r;
-    dyno_event(owner, DEV_OOM);
+    struct cgroup_usage usage = {.oom_own = true};
+    struct err ignored = ERR_INIT;
+    struct dyno *d = owner;
+
+    (void)run_usage(r, &usage, &ignored);
+    d->machine_oom = !usage.oom_own;
+    dyno_event(d, DEV_OOM); /* half of an app is worse than none, whoever took the other half */
 }
 
 static void run_is_gone(void *owner, struct run *r)
@@ -668,15 +717,17 @@ void dyno_sample(struct dyno *d)
     struct err ignored = ERR_INIT;
 
     dyno_sample_disk(d);
-    if (!d->run || dyno_limits(d, &limits, &ignored) < 0 || !limits.memory_quota ||
-        run_usage(d->run, &usage, &ignored) < 0)
+    if (!d->run || run_usage(d->run, &usage, &ignored) < 0)
+        return;
+    cpu_meter_mark(&d->cpu, usage.cpu_usec, clock_boot());
+    if (dyno_limits(d, &limits, &ignored) < 0 || !limits.memory_quota)
         return;
     bool over = usage.memory > limits.memory_quota;
-    if (over && !d->over_quota) {
+    if (over && !run_is_over(d->run)) {
         dyno_line(d, "Error R14 (Memory quota exceeded)");
         agent_event(d->agent, "memory", &d->name,
                     json_pack("{s:s,s:I,s:I}", "code", "R14", "memory", (json_int_t)usage.memory,
                               "memory_quota", (json_int_t)limits.memory_quota));
     }
-    d->over_quota = over;
+    run_note_over(d->run, over);
 }

@@ -7,6 +7,7 @@
 #include "core/cause.h"
 #include "core/fsm.h"
 #include "core/restart.h"
+#include "core/usage.h"
 
 #include <sys/queue.h>
 
@@ -44,9 +45,10 @@ struct dyno {
     uint64_t restart_at; /* boot usec; 0: none */
     struct restart_state crashes;
     unsigned restarts;
-    bool over_quota; /* R14 was told in this episode */
+    struct cpu_meter cpu;
     /* what the end will have to explain */
     bool told_to_stop, boot_timeout, exit_timeout, oom, detached, attach_failed;
+    bool machine_oom; /* it was killed because the machine had no memory */
     struct err failed;
     json_t *last_exit;     /* NULL: none yet */
     struct attach *attach; /* a one-off's client */
@@ -80,12 +82,26 @@ void dyno_sample_disk(struct dyno *d);
 int dyno_disk(const struct dyno *d, struct scratch_usage *ret);
 bool dyno_running(const struct dyno *d); /* a process of it exists */
 
+/* (dyno_limits.c) It stands still, or runs on. -EALREADY: it is in no state for that. */
+int dyno_pause(struct dyno *d, struct err *e);
+int dyno_resume(struct dyno *d, struct err *e);
+/* Every limit that SIZE has. */
+void size_limits(const struct size *size, struct limits *ret);
+/* The limits of the size NAME. -EINVAL, the operator's: there is none. */
+int dyno_limits_of(const struct agent *a, const char *name, struct limits *ret, struct err *e);
+/* The same limits that a start would get. */
+int dyno_limits(const struct dyno *d, struct limits *ret, struct err *e);
+/* Whether D can take on the size NAME while it runs. -EALREADY: it holds more memory than that has.
+ */
+int dyno_check_size(struct dyno *d, const char *name, struct err *e);
+/* Gives D the size that is wanted for it, if that is another one; nothing for what does not run, or
+ * belongs to another release. *ret_later as of run_resize(). */
+int dyno_settle_size(struct dyno *d, unsigned *ret_later, struct err *e);
+
 /* dyno_spawn.c: whose run a trace's "record" tells of. -EBADMSG. */
 int dyno_name_of_record(const json_t *record, struct dyno_name *ret, struct err *e);
 /* Makes its process. */
 int dyno_spawn(struct dyno *d, struct err *e);
-/* The same limits that a start would get. */
-int dyno_limits(const struct dyno *d, struct limits *ret, struct err *e);
 extern const struct run_ops dyno_run_ops;
 
 #endif

@@ -72,33 +72,6 @@ static int find_wanted(const struct dyno *d, struct start *s, struct err *e)
     return 0;
 }
 
-int dyno_limits(const struct dyno *d, struct limits *ret, struct err *e)
-{
-    const struct size *size = config_size(&d->agent->config, d->size);
-
-    if (!size) {
-        (void)err_say(e, EINVAL, "unknown size '%s'", d->size);
-        return err_blame(e, FAULT_OPERATOR);
-    }
-    *ret = (struct limits){.memory_quota = size->memory,
-                           .memory_max = (uint64_t)((double)size->memory * size->memory_factor),
-                           .pids = size->pids,
-                           .cpu_shares = size->cpu_shares,
-                           .disk_bytes = size->disk,
-                           .disk_inodes = size->disk ? size->inodes : 0,
-                           .rate_bits = 8 * size->bandwidth};
-    return 0;
-}
-
-static void choose_size(struct dyno *d, const struct start *s)
-{
-    const char *size = s->oneoff && s->oneoff->size[0] ? s->oneoff->size
-                       : s->app->release.size[0]       ? s->app->release.size
-                                                       : d->agent->config.default_size;
-
-    (void)snprintf(d->size, sizeof(d->size), "%s", size);
-}
-
 /* A one-off's own arguments. */
 static int take_argv(const json_t *list, struct start *s, struct str *shown, struct err *e)
 {
@@ -305,7 +278,8 @@ int dyno_spawn(struct dyno *d, struct err *e)
 
     (void)run_make_id(&d->name, s.run);
     if (r == 0) {
-        choose_size(d, &s);
+        (void)snprintf(d->size, sizeof(d->size), "%s",
+                       app_size(s.app, &d->name, d->agent->config.default_size));
         r = choose_command(d, &s, e);
     }
     if (r == 0)

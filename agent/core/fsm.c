@@ -26,12 +26,20 @@ static const struct cell table[DYNO_STATES][DEV_EVENTS] = {
         [DEV_READY]        = GO(UP,           ANNOUNCE_UP),
         [DEV_DEADLINE]     = GO(CRASHING,     KILL_R10),
         [DEV_OOM]          = GO(CRASHING,     KILL_R15),
+        [DEV_PAUSE]        = GO(PAUSED,       PAUSE),
         [DEV_EXIT]         = GO(CRASHED,      CRASH),
     },
     [DYNO_UP] = {
         [DEV_STOP]         = GO(STOPPING,     TERM),
         [DEV_LEAVE]        = GO(LEAVING,      LEAVE),
         [DEV_OOM]          = GO(CRASHING,     KILL_R15),
+        [DEV_PAUSE]        = GO(PAUSED,       PAUSE),
+        [DEV_EXIT]         = GO(CRASHED,      CRASH),
+    },
+    [DYNO_PAUSED] = {
+        [DEV_STOP]         = GO(STOPPING,     TERM), /* it has left the route already */
+        [DEV_OOM]          = GO(CRASHING,     KILL_R15),
+        [DEV_RESUME]       = GO(UP,           RESUME),
         [DEV_EXIT]         = GO(CRASHED,      CRASH),
     },
     [DYNO_LEAVING] = {
@@ -80,9 +88,10 @@ const char *dyno_state_name(enum dyno_state state)
     static const char *const names[DYNO_STATES] = {
         [DYNO_DOWN] = "down",         [DYNO_PROVISIONING] = "provisioning",
         [DYNO_STARTING] = "starting", [DYNO_UP] = "up",
-        [DYNO_LEAVING] = "stopping",  [DYNO_STOPPING] = "stopping",
-        [DYNO_KILLING] = "stopping",  [DYNO_CRASHING] = "stopping",
-        [DYNO_CRASHED] = "crashed",   [DYNO_COMPLETE] = "complete",
+        [DYNO_PAUSED] = "paused",     [DYNO_LEAVING] = "stopping",
+        [DYNO_STOPPING] = "stopping", [DYNO_KILLING] = "stopping",
+        [DYNO_CRASHING] = "stopping", [DYNO_CRASHED] = "crashed",
+        [DYNO_COMPLETE] = "complete",
     };
 
     return names[state];

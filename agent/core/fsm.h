@@ -11,6 +11,7 @@ enum dyno_state {
     DYNO_PROVISIONING, /* waits for its slug */
     DYNO_STARTING,     /* its process exists; not up yet */
     DYNO_UP,
+    DYNO_PAUSED,   /* was up; stands still until it is resumed or ended */
     DYNO_LEAVING,  /* told to stop: the routers take it out, then SIGTERM */
     DYNO_STOPPING, /* SIGTERM was sent: the grace period runs */
     DYNO_KILLING,  /* told to stop, and SIGKILL was sent */
@@ -31,7 +32,9 @@ enum dyno_event {
     DEV_DEADLINE,     /* of the state: boot (R10), out of the route, grace (R12), restart due; off
                        * the books */
     DEV_OOM,          /* the kernel killed one of its processes for memory (R15) */
-    DEV_EXIT,         /* every process of it is gone */
+    DEV_PAUSE,        /* it stands still; also of one adopted so */
+    DEV_RESUME,
+    DEV_EXIT, /* every process of it is gone */
     DEV_EVENTS,
 };
 
@@ -40,6 +43,8 @@ enum dyno_act {
     ACT_PROVISION, /* ask for the slug */
     ACT_SPAWN,
     ACT_ANNOUNCE_UP,
+    ACT_PAUSE,
+    ACT_RESUME,
     ACT_LEAVE,    /* tell that it is up no more, start the time that routers have */
     ACT_TERM,     /* SIGTERM to all, start the grace period */
     ACT_KILL_R10, /* or R99, when the command never ran */
@@ -60,7 +65,8 @@ struct dyno_step {
 /* What EVENT means in STATE. next == STATE and ACT_NONE: nothing. */
 struct dyno_step dyno_fsm(enum dyno_state state, enum dyno_event event);
 
-/* The public name: "down", "provisioning", "starting", "up", "stopping", "crashed", "complete". */
+/* The public name: "down", "provisioning", "starting", "up", "paused", "stopping",
+ * "crashed", "complete". */
 const char *dyno_state_name(enum dyno_state state);
 
 /* It was told to stop and has a process: its end is on its way. */

@@ -27,6 +27,10 @@
  *   for those it is final.
  * - restart: app, [dyno], completed with generation: run again from anew; also undoes `stop` (of
  *   that dyno only). -ENOENT: not in the formation.
+ * - resize: app, size, [type "web" or dyno "web.1"]: what its dynos are limited to, for good: a
+ * dyno's own size goes before its type's, that before the app's, that before the release's. Ends
+ * those of what it covers. A release that names a size ends all of them; one without keeps them. Of
+ * a one-off it is the size that it has. -ENOENT: no such type or dyno in the formation.
  * - run: app, num, argv [..] or command, [env {..}], [size], [attached], completed with generation:
  *   a one-off. -EEXIST: the number is taken.
  * - ran: app, num: the one-off is over. -ENOENT.
@@ -125,6 +129,7 @@ struct app {
     struct release release; /* version 0: none yet */
     struct want_type *types;
     size_t n_types;
+    json_t *sizes;                   /* of resize: {"*": S, "web": S, "web.1": S}, never NULL */
     bool controlled;                 /* a controller has commanded it */
     bool stopped;                    /* the formation, not the one-offs */
     struct dyno_name *stopped_dynos; /* single ones, and one-offs; in name order */
@@ -179,6 +184,8 @@ json_t *type_formation_json(const struct want_type *t);
 bool app_in_formation(const struct app *app, const char *type, unsigned num);
 /* Whether it is wanted: in the formation and not stopped, or a one-off that is not. */
 bool app_wants(const struct app *app, const char *type, unsigned num);
+/* The size of the dyno NAME, or the default one DEF. */
+const char *app_size(const struct app *app, const struct dyno_name *name, const char *def);
 /* The formation as an entry has it; types without dynos are left out. *ret: the caller's. */
 int app_formation_json(const struct app *app, json_t **ret, struct err *e);
 

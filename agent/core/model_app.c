@@ -121,6 +121,7 @@ void app_freep(struct app **app)
     if (!a)
         return;
     release_done(&a->release);
+    json_decref(a->sizes);
     types_free(a->types, a->n_types);
     for (size_t i = 0; i < a->n_oneoffs; i++)
         oneoff_done(&a->oneoffs[i]);
@@ -135,8 +136,12 @@ struct app *app_new(const char *name)
 {
     struct app *a = calloc(1, sizeof(*a));
 
-    if (a)
-        (void)snprintf(a->name, sizeof(a->name), "%s", name);
+    if (!a)
+        return NULL;
+    (void)snprintf(a->name, sizeof(a->name), "%s", name);
+    a->sizes = json_object();
+    if (!a->sizes)
+        app_freep(&a);
     return a;
 }
 
@@ -179,6 +184,8 @@ struct app *app_copy(const struct app *from)
     if (!a)
         return NULL;
     copy_release(&a->release, &from->release, &ok);
+    json_decref(a->sizes);
+    a->sizes = json_incref(from->sizes);
     a->controlled = from->controlled;
     a->stopped = from->stopped;
     a->generation = from->generation;

@@ -4,6 +4,7 @@
 #include "base/name.h"
 
 #include <stdio.h>
+#include <string.h>
 
 /* Members that have no value to tell are left out, so that no entry is longer than the one it came
  * from. FAILED is sticky: checked once, at the end. */
@@ -133,6 +134,22 @@ static void add_restarts(struct writer *w, const struct app *app)
     }
 }
 
+/* Those of types and dynos that are in none of these entries cannot be told. */
+static void add_sizes(struct writer *w, const struct app *app)
+{
+    const char *key;
+    json_t *size;
+
+    json_object_foreach (app->sizes, key, size) {
+        json_t *entry = begin(w, "resize", app);
+
+        if (strcmp(key, "*") != 0)
+            put(w, entry, strchr(key, '.') ? "dyno" : "type", json_string(key));
+        put(w, entry, "size", json_incref(size));
+        end(w, entry);
+    }
+}
+
 static void add_oneoffs(struct writer *w, const struct app *app)
 {
     for (size_t i = 0; i < app->n_oneoffs; i++) {
@@ -173,6 +190,7 @@ static void add_app(struct writer *w, const struct app *app)
     if (app->release.resolved)
         add_types(w, app);
     add_restarts(w, app);
+    add_sizes(w, app);
     if (app->stopped)
         end(w, begin(w, "stop", app));
     add_oneoffs(w, app);

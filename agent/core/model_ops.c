@@ -28,11 +28,10 @@ static int op_scale(struct op *o, struct err *e)
         app_unmark_type(o->app, name);
     }
     app_prune(o->app);
-    return 0;
+    return app_prune_sizes(o->app, false) < 0 ? op_no_memory(o, e) : 0;
 }
 
-/* The dyno that the entry names, "web.1". 1: given, 0: absent. */
-static int entry_dyno(const struct op *o, struct dyno_name *ret, struct err *e)
+int op_dyno(const struct op *o, struct dyno_name *ret, struct err *e)
 {
     const char *text = json_string_value(json_object_get(o->entry, "dyno"));
     char full[DYNO_TEXT_MAX], q[QUOTE_MAX];
@@ -46,7 +45,7 @@ static int entry_dyno(const struct op *o, struct dyno_name *ret, struct err *e)
     return 1;
 }
 
-static int no_such_dyno(const struct op *o, const struct dyno_name *d, struct err *e)
+int op_no_such_dyno(const struct op *o, const struct dyno_name *d, struct err *e)
 {
     return refuse(e, ENOENT, "%s: no dyno %s.%u of %s", o->name, d->type, d->num, o->app->name);
 }
@@ -64,7 +63,7 @@ static int stop_all(struct op *o, struct err *e)
 static int op_stop(struct op *o, struct err *e)
 {
     struct dyno_name d = {0};
-    int r = entry_dyno(o, &d, e);
+    int r = op_dyno(o, &d, e);
 
     if (r < 0)
         return r;
@@ -72,7 +71,7 @@ static int op_stop(struct op *o, struct err *e)
         return stop_all(o, e);
     bool oneoff = !strcmp(d.type, ONEOFF_TYPE);
     if (oneoff ? !app_oneoff(o->app, d.num) : !app_in_formation(o->app, d.type, d.num))
-        return no_such_dyno(o, &d, e);
+        return op_no_such_dyno(o, &d, e);
     if (o->app->stopped && !oneoff)
         return 0;
     return app_mark_stopped(o->app, d.type, d.num) < 0 ? op_no_memory(o, e) : 0;
@@ -83,14 +82,14 @@ static int op_restart(struct op *o, struct err *e)
     struct app *app = o->app;
     struct dyno_name d = {0};
     uint64_t generation;
-    int r = entry_dyno(o, &d, e);
+    int r = op_dyno(o, &d, e);
 
     if (r <= 0)
         return r < 0 ? r : op_start_anew(o, e);
     if (!strcmp(d.type, ONEOFF_TYPE))
         return refuse(e, EINVAL, "restart: a one-off is never restarted");
     if (!app_in_formation(app, d.type, d.num))
-        return no_such_dyno(o, &d, e);
+        return op_no_such_dyno(o, &d, e);
     if (app->stopped) { /* the others stay stopped */
         app->stopped = false;
         if (app_mark_formation(app) < 0)
@@ -245,6 +244,15 @@ static const struct field stop_fields[] = {
 static const struct field restart_fields[] = {
     FIELD_OP, FIELD_BY, FIELD_APP, {"dyno", FIELD_STRING}, {"generation", FIELD_INT}, FIELD_END,
 };
+static const struct field resize_fields[] = {
+    FIELD_OP,
+    FIELD_BY,
+    FIELD_APP,
+    {"size", FIELD_STRING | FIELD_REQUIRED},
+    {"type", FIELD_STRING},
+    {"dyno", FIELD_STRING},
+    FIELD_END,
+};
 static const struct field run_fields[] = {
     FIELD_OP,
     FIELD_BY,
@@ -303,6 +311,7 @@ static const struct op_rule rules[] = {
     {"scale", OP_APP_KNOWN, scale_fields, op_scale, false},
     {"stop", OP_APP_KNOWN, stop_fields, op_stop, false},
     {"restart", OP_APP_KNOWN, restart_fields, op_restart, false},
+    {"resize", OP_APP_KNOWN, resize_fields, op_resize, false},
     {"run", OP_APP_KNOWN, run_fields, op_run, false},
     {"ran", OP_APP_KNOWN, ran_fields, op_ran, false},
     {"forget", OP_APP_KNOWN, forget_fields, op_forget, false},

@@ -158,6 +158,13 @@ int op_check_ports(const struct op *o, struct err *e);
 int op_start_anew(struct op *o, struct err *e);
 int op_release(struct op *o, struct err *e);
 int op_resolve(struct op *o, struct err *e);
+/* model_size.c */
+int op_resize(struct op *o, struct err *e);
+/* Drops the sizes of dynos that the formation has no more (ALL: every size that resize gave). */
+int app_prune_sizes(struct app *app, bool all);
+/* The dyno that the entry names, "web.1". 1: given, 0: absent. */
+int op_dyno(const struct op *o, struct dyno_name *ret, struct err *e);
+int op_no_such_dyno(const struct op *o, const struct dyno_name *d, struct err *e);
 /* model_control.c */
 int op_drain(struct op *o, struct err *e);
 int op_undrain(struct op *o, struct err *e);

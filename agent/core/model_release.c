@@ -201,6 +201,8 @@ int op_release(struct op *o, struct err *e)
         r = op_set_ports(o, ports, e);
     if (r == 0)
         r = op_check_ports(o, e);
+    if (r == 0 && app_prune_sizes(o->app, o->app->release.size[0]) < 0)
+        r = op_no_memory(o, e);
     return r < 0 ? r : op_start_anew(o, e);
 }
 
@@ -246,5 +248,7 @@ int op_resolve(struct op *o, struct err *e)
     release->resolved = true;
     r = carry_over_and_tell(o, &former, true, e);
     app_prune(o->app);
+    if (r == 0 && app_prune_sizes(o->app, false) < 0)
+        r = op_no_memory(o, e);
     return r;
 }

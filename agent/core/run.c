@@ -56,6 +56,7 @@ void run_freep(struct run **rp)
     sd_event_source_disable_unref(r->on_report);
     sd_event_source_disable_unref(r->on_pidfd);
     sd_event_source_disable_unref(r->on_oom);
+    sd_event_source_disable_unref(r->oom_timer);
     sd_event_source_disable_unref(r->timer);
     fd_closep(&r->report_fd);
     fd_closep(&r->pidfd);
@@ -86,7 +87,7 @@ static void start_fds_done(struct start_fds *f)
         fd_closep(all[i]);
 }
 
-static int write_record(struct run *r, struct err *e)
+int run_write_record(struct run *r, struct err *e)
 {
     scoped_free char *text = json_dumps(r->record, JSON_COMPACT);
 
@@ -107,7 +108,7 @@ static int make_dir(struct run *r, const struct run_spec *spec, struct start_fds
         return err_set(e, errno, "open the directory of %s", r->id);
     r->record =
         json_pack("{s:i,s:s,s:O}", "v", RUN_RECORD_VERSION, "id", r->id, "record", spec->record);
-    int ret = r->record ? write_record(r, e) : err_set(e, ENOMEM, "write " RUN_RECORD);
+    int ret = r->record ? run_write_record(r, e) : err_set(e, ENOMEM, "write " RUN_RECORD);
     if (ret < 0)
         return ret;
     (void)snprintf(path, sizeof(path), "%s/run/%s/" RUN_SOCKET, r->env->runtime_dir, r->id);
@@ -322,13 +323,6 @@ int run_usage(const struct run *r, struct cgroup_usage *ret, struct err *e)
     return cgroup_usage(r->cgroup, ret, e);
 }
 
-int run_set_limits(struct run *r, const struct limits *limits, struct err *e)
-{
-    if (!r->cgroup)
-        return err_say(e, ENOENT, "no cgroup");
-    return cgroup_set_limits(r->cgroup, limits, e);
-}
-
 void run_hand_over(struct run *r, const struct run_ops *ops, void *owner)
 {
     r->ops = ops;
@@ -339,5 +333,5 @@ int run_record_end(struct run *r, const json_t *fields, struct err *e)
 {
     if (json_object_set(r->record, "end", (json_t *)(uintptr_t)fields) < 0)
         return err_set(e, ENOMEM, "record the end of %s", r->id);
-    return write_record(r, e);
+    return run_write_record(r, e);
 }

@@ -68,7 +68,7 @@ struct run_ops {
     void (*failed)(void *owner, struct run *r, const struct err *why);
     /* Every process is gone (status as run_status()). After this only `gone` comes. */
     void (*ended)(void *owner, struct run *r);
-    /* The kernel killed a process of it for memory. */
+    /* The kernel killed a process of it for memory; run_usage() tells for whose limit. */
     void (*oom)(void *owner, struct run *r);
     /* No trace is left but run.json: run_free() it. */
     void (*gone)(void *owner, struct run *r);
@@ -127,7 +127,25 @@ int run_disk(const struct run *r, const struct scratch_quota *quota, struct scra
 /* That the disk is full has been told in this episode; a later agent knows it, too. */
 bool run_disk_told(const struct run *r);
 void run_disk_tell(const struct run *r, bool full);
-int run_set_limits(struct run *r, const struct limits *limits, struct err *e);
+/* Gives a running one the limits of another size, under the rules of cgroup_set_limits(), and
+ * writes down its name: SIZE replaces the one in the record. *ret_later: those of RUN_LATER_* that
+ * only its next start brings. Blocks for as long as there are processes: some microseconds each. */
+enum {
+    RUN_LATER_IO_WEIGHT = 1 << 0,
+    RUN_LATER_OPEN_FILES = 1 << 1,
+    RUN_LATER_DISK = 1 << 2,
+    RUN_LATER_BANDWIDTH = 1 << 3
+};
+int run_resize(struct run *r, const char *size, const struct limits *old,
+               const struct limits *limits, unsigned *ret_later, struct err *e);
+/* Freezes it, dyno-init too, which answers nothing until run_resume(); kept across agents.
+ * run_stop() and run_kill() end it. -EOPNOTSUPP: no freezer here. */
+int run_pause(struct run *r, struct err *e);
+int run_resume(struct run *r, struct err *e);
+bool run_paused(const struct run *r);
+/* R14 was told, and its memory has not been below the quota since; kept across agents. */
+void run_note_over(struct run *r, bool over);
+bool run_is_over(const struct run *r);
 /* From now on OPS are called, with OWNER. */
 void run_hand_over(struct run *r, const struct run_ops *ops, void *owner);
 

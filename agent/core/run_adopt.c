@@ -91,6 +91,22 @@ static int on_silent(sd_event_source *s, uint64_t usec, void *userdata)
     return on_dead(NULL, 0, r);
 }
 
+/* Its dyno-init cannot answer. What it will say when it runs again, it says to the link. */
+static int on_paused(sd_event_source *s, uint64_t usec, void *userdata)
+{
+    struct run *r = userdata;
+
+    (void)s;
+    (void)usec;
+    r->timer = sd_event_source_disable_unref(r->timer); /* the next has another handler */
+    if (run_adopt_paused(r))
+        r->ops->started(r->owner, r, NULL);
+    else if (timer_set(r->env->loop, &r->timer, "run-adopt", clock_boot() + ADOPT_PATIENCE,
+                       on_silent, r) < 0)
+        log_err("%s: no memory for a timer", r->id);
+    return 0;
+}
+
 int run_adopt(struct run_env *env, const struct run_trace *trace, const struct dyno_name *name,
               const struct run_ops *ops, void *owner, struct run **ret, struct err *e)
 {
@@ -109,13 +125,17 @@ int run_adopt(struct run_env *env, const struct run_trace *trace, const struct d
     }
     if (cgroup_open(env->cgroups, r->id, &r->cgroup, &why) < 0)
         r->cgroup = NULL; /* it died before it was made, or after it was removed */
+    run_find_marks(r);
     run_watch_oom(r);
     why = (struct err)ERR_INIT;
     bool alive = run_connect_init(r, &why) == 0;
     if (!alive && !run_nobody_listens(why.errnum))
         rc = err_wrap(&why, "adopt %s", trace->id);
     else if ((rc = timer_set(env->loop, &r->timer, "run-adopt",
-                             alive ? clock_boot() + ADOPT_PATIENCE : 0, alive ? on_silent : on_dead,
+                             alive && !r->paused ? clock_boot() + ADOPT_PATIENCE : 0,
+                             !alive      ? on_dead
+                             : r->paused ? on_paused
+                                         : on_silent,
                              r)) < 0)
         rc = err_set(&why, -rc, "adopt %s", trace->id);
     if (rc < 0) {

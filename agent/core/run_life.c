@@ -23,6 +23,8 @@
 #define CLEANUP_PAUSE    (2 * USEC_PER_MSEC) /* a dying process still counts in its cgroup */
 #define RELINKS_MAX      100                 /* of one run's connections that broke */
 #define CLEANUP_TRIES    1000
+#define OOM_PAUSE        (5 * USEC_PER_MSEC) /* from an OOM to the look at who was killed for it */
+#define OOM_LOOKS        100
 
 static void run_finish(struct run *r);
 
@@ -230,19 +232,43 @@ int run_watch_process(struct run *r, struct err *e)
     return rc < 0 ? err_set(e, -rc, "watch the process of %s", r->id) : 0;
 }
 
+static int on_oom_look(sd_event_source *s, uint64_t usec, void *userdata);
+
+/* The kernel tells, then chooses, then kills and counts; or finds nobody to kill. */
+static void look_for_oom(struct run *r)
+{
+    struct cgroup_usage usage = {0};
+    struct err ignored = ERR_INIT;
+
+    if (r->ended || cgroup_usage(r->cgroup, &usage, &ignored) < 0)
+        return;
+    if (usage.oom_kills > r->oom_kills) {
+        r->oom_kills = usage.oom_kills;
+        r->ops->oom(r->owner, r);
+    } else if (r->oom_looks++ < OOM_LOOKS) {
+        (void)timer_set(r->env->loop, &r->oom_timer, "run-oom", clock_boot() + OOM_PAUSE,
+                        on_oom_look, r);
+    }
+}
+
+static int on_oom_look(sd_event_source *s, uint64_t usec, void *userdata)
+{
+    (void)s;
+    (void)usec;
+    look_for_oom(userdata);
+    return 0;
+}
+
 static int on_oom(sd_event_source *s, int fd, uint32_t revents, void *userdata)
 {
     struct run *r = userdata;
-    struct cgroup_usage usage = {0};
-    struct err ignored = ERR_INIT;
-    char scrap[4096];
 
     (void)s;
+    (void)fd;
     (void)revents;
-    while (read(fd, scrap, sizeof(scrap)) > 0)
-        ; /* eventfd or inotify: only that it came matters */
-    if (!r->ended && cgroup_usage(r->cgroup, &usage, &ignored) == 0 && usage.oom_kills > 0)
-        r->ops->oom(r->owner, r);
+    cgroup_oom_read(r->cgroup);
+    r->oom_looks = 0;
+    look_for_oom(r);
     return 0;
 }
 
@@ -365,6 +391,7 @@ void run_stop(struct run *r, int signo)
     scoped_fd mark = openat(r->dirfd, RUN_STOP, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 
     run_request(r, INIT_STOP, signo);
+    run_thaw(r); /* SIGTERM is the first that it sees */
 }
 
 void run_signal(struct run *r, int signo)
@@ -386,6 +413,9 @@ void run_kill(struct run *r)
 
     if (r->ended)
         return;
+    if (r->paused && r->link)
+        run_request(r, INIT_SIGNAL, SIGKILL); /* before it runs again */
+    run_thaw(r);
     if (r->kill_pause == 0) { /* in one step, and dyno-init stays to tell the status */
         r->kill_pause = KILL_PAUSE_FIRST;
         if (r->link && r->report_fd < 0) {

@@ -13,9 +13,11 @@
 #define RUN_RECORD     "run.json"
 #define RUN_SOCKET     "init.sock"
 #define RUN_EXIT       "exit"
-#define RUN_STOP       "stop" /* it is there: run_stop() was called */
-#define RUN_HELD       "held" /* it is there: run_hold() was called */
+#define RUN_STOP       "stop"      /* it is there: run_stop() was called */
+#define RUN_HELD       "held"      /* it is there: run_hold() was called */
 #define RUN_FULL       "disk-full" /* it is there: that was told */
+#define RUN_PAUSED     "paused"    /* it is there: run_pause() was called */
+#define RUN_OVER       "over"      /* it is there: run_note_over() */
 #define RUN_RECORD_MAX (1u << 20)
 
 /* An exec that dyno-init has not answered yet. */
@@ -50,7 +52,11 @@ struct run {
     uint64_t started_boot, ended_boot;
     bool has_slot; /* its network's is taken */
     bool log_eof, released;
-    uint64_t kill_pause; /* of run_kill(): 0: not killing */
+    uint64_t kill_pause;        /* of run_kill(): 0: not killing */
+    sd_event_source *oom_timer; /* "run-oom" */
+    uint64_t oom_kills;         /* that were told */
+    unsigned oom_looks;
+    bool paused, over;
     unsigned cleanup_tries, adopt_tries, relinks;
     uint32_t next_token;
     LIST_HEAD(, pending_exec) execs;
@@ -75,6 +81,20 @@ int run_read_exit(struct run *r);
  * failure is in the arrays, for the caller to close. */
 int run_pipes(int theirs[3], int ours[3], struct err *e);
 void attach_fds_close(struct run_attach_fds *fds);
+
+/* run.json anew. */
+int run_write_record(struct run *r, struct err *e);
+
+/* --- Pausing (run_pause.c) --- */
+
+/* Ends a pause, for what may not wait. */
+void run_thaw(struct run *r);
+/* What the marks in its directory say, at adoption. A freezer that no mark explains is one that a
+ * killed agent did not get to thaw. */
+void run_find_marks(struct run *r);
+/* Adopts a run that stands still and can tell nothing: from its files and the kernel. False: it has
+ * to be asked after all (and is thawed). */
+bool run_adopt_paused(struct run *r);
 
 /* --- What an earlier agent left --- */
 

@@ -111,6 +111,28 @@ int agent_stop(struct agent *a, const char *app, const char *dyno, json_t **ret,
     return answer(a, ret, e, called(a, NULL, "stop %s %s", app, dyno ? dyno : "-"));
 }
 
+int agent_pause(struct agent *a, const char *app, const char *dyno, json_t **ret, struct err *e)
+{
+    return answer(a, ret, e, called(a, NULL, "pause %s %s", app, dyno ? dyno : "-"));
+}
+
+int agent_resume(struct agent *a, const char *app, const char *dyno, json_t **ret, struct err *e)
+{
+    return answer(a, ret, e, called(a, NULL, "resume %s %s", app, dyno ? dyno : "-"));
+}
+
+int agent_resize(struct agent *a, const char *app, const char *dyno, const json_t *spec,
+                 json_t **ret, struct err *e)
+{
+    return answer(a, ret, e, called(a, spec, "resize %s %s", app, dyno ? dyno : "-"));
+}
+
+json_t *agent_top(struct agent *a, const char *app)
+{
+    (void)called(a, NULL, "top %s", app ? app : "-");
+    return json_object();
+}
+
 int agent_forget(struct agent *a, const char *app, json_t **ret, struct err *e)
 {
     return answer(a, ret, e, called(a, NULL, "forget %s", app));
@@ -517,6 +539,10 @@ static void every_route_asks_the_agent(void **state)
         {"POST /v1/apps/shop/restart", NULL, 200, "restart shop -", NULL},
         {"POST /v1/apps/shop/restart", "{}", 200, "restart shop -", NULL},
         {"POST /v1/apps/shop/stop", NULL, 200, "stop shop -", NULL},
+        {"POST /v1/apps/shop/pause", NULL, 200, "pause shop -", NULL},
+        {"POST /v1/apps/shop/resume", NULL, 200, "resume shop -", NULL},
+        {"POST /v1/apps/shop/resize", "{\"size\":\"x\",\"type\":\"web\"}", 200, "resize shop -",
+         "{\"size\":\"x\",\"type\":\"web\"}"},
         {"POST /v1/apps/shop/run", "{\"command\":\"ls\"}", 202, "run shop detached",
          "{\"attach\":false,\"command\":\"ls\"}"},
         {"POST /v1/apps/shop/run", "{\"attach\":false}", 202, "run shop detached",
@@ -527,6 +553,12 @@ static void every_route_asks_the_agent(void **state)
         {"GET /v1/dynos/shop/w%65b.1", NULL, 200, "dyno shop web.1", NULL},
         {"POST /v1/dynos/shop/web.1/restart", NULL, 200, "restart shop web.1", NULL},
         {"POST /v1/dynos/shop/web.1/stop", NULL, 200, "stop shop web.1", NULL},
+        {"POST /v1/dynos/shop/web.1/pause", NULL, 200, "pause shop web.1", NULL},
+        {"POST /v1/dynos/shop/web.1/resume", "{}", 200, "resume shop web.1", NULL},
+        {"POST /v1/dynos/shop/web.1/resize", "{\"size\":\"x\"}", 200, "resize shop web.1",
+         "{\"size\":\"x\"}"},
+        {"GET /v1/top", NULL, 200, "top -", NULL},
+        {"GET /v1/top?app=shop", NULL, 200, "top shop", NULL},
         {"GET /v1/slugs", NULL, 200, "slugs", NULL},
         {"POST /v1/slugs", "{\"slug\":\"https://s/\"}", 202, "slug fetch",
          "{\"slug\":\"https://s/\"}"},

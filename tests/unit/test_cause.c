@@ -63,11 +63,14 @@ static void what_we_did_comes_first(void **state)
                               .exit_timeout = true,
                               .told_to_stop = true},
            "exit-timeout", FAULT_APP, 137);
-    expect(
-        (struct end_facts){
-            .started = true, .status_known = true, .status = SIGKILL, .oom_kills = 1},
-        "memory", FAULT_APP, 137);
-    expect((struct end_facts){.started = true, .oom_kills = 1}, "memory", FAULT_APP, -1);
+    expect((struct end_facts){.started = true,
+                              .status_known = true,
+                              .status = SIGKILL,
+                              .oom_kills = 1,
+                              .oom_own = true},
+           "memory", FAULT_APP, 137);
+    expect((struct end_facts){.started = true, .oom_kills = 1, .oom_own = true}, "memory",
+           FAULT_APP, -1);
     expect((struct end_facts){.started = true,
                               .status_known = true,
                               .status = SIGKILL,
@@ -76,11 +79,42 @@ static void what_we_did_comes_first(void **state)
            "detached", FAULT_OPERATOR, 137);
 }
 
+/* Whose memory it was that there was none of. */
+static void a_kill_for_memory_is_not_always_the_apps(void **state)
+{
+    const struct end_facts machine = {
+        .started = true, .status_known = true, .status = SIGKILL, .oom_kills = 2};
+    struct end_facts f = machine;
+
+    (void)state;
+    expect(f, "machine-memory", FAULT_PLATFORM, 137);
+    f.told_to_stop = true; /* and it did not live to obey */
+    expect(f, "machine-memory", FAULT_PLATFORM, 137);
+    f = machine;
+    f.status_known = false; /* dyno-init was the victim */
+    expect(f, "machine-memory", FAULT_PLATFORM, -1);
+    /* A child was killed; the command's own end came later. */
+    f = machine;
+    f.status = EXITED(4);
+    expect(f, "exited", FAULT_APP, 4);
+    f.status = SIGSEGV;
+    expect(f, "signalled", FAULT_APP, 139);
+    /* Its own limit's kill is the app's, whatever the command says of it. */
+    f.oom_own = true;
+    expect(f, "memory", FAULT_APP, 139);
+    /* kill(0, SIGKILL) of an app near its limit: nobody was killed for memory. */
+    f = machine;
+    f.oom_kills = 0;
+    f.oom_own = true;
+    expect(f, "signalled", FAULT_APP, 137);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whose_doing),
         cmocka_unit_test(what_we_did_comes_first),
+        cmocka_unit_test(a_kill_for_memory_is_not_always_the_apps),
     };
 
     return cmocka_run_group_tests_name("cause", tests, NULL, NULL);

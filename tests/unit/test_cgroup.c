@@ -13,9 +13,11 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
@@ -114,10 +116,10 @@ static void limits_are_written(void **state)
     assert_int_equal(cgroup_create(tree, "limits.web.1", &limits, &again, &e), -EEXIST);
     /* Up, then away. */
     limits.memory_max = 512 << 20;
-    ok(cgroup_set_limits(c, &limits, &e), &e);
+    ok(cgroup_set_limits(c, &limits, NULL, &e), &e);
     read_level("memory", "limits.web.1", "memory.memsw.limit_in_bytes", buf, sizeof(buf));
     assert_string_equal(buf, "536870912\n");
-    ok(cgroup_set_limits(c, &(struct limits){0}, &e), &e);
+    ok(cgroup_set_limits(c, &(struct limits){0}, NULL, &e), &e);
     read_level("pids", "limits.web.1", "pids.max", buf, sizeof(buf));
     assert_string_equal(buf, "max\n");
     read_level("cpu", "limits.web.1", "cpu.cfs_quota_us", buf, sizeof(buf));
@@ -264,6 +266,231 @@ static void a_fork_bomb_is_held_and_killed(void **state)
     remove_soon(&c);
 }
 
+/* --- standing still --- */
+
+static volatile unsigned *ticks; /* shared with the children */
+
+static void tick_on(void)
+{
+    for (;;) {
+        ++*ticks;
+        usleep(1000);
+    }
+}
+
+static bool ticks_on(void)
+{
+    unsigned before = *ticks;
+
+    for (int i = 0; i < 200 && *ticks == before; i++)
+        usleep(5000);
+    return *ticks != before;
+}
+
+static void stands_still(struct cgroup *c)
+{
+    unsigned before;
+
+    assert_true(cgroup_frozen(c));
+    for (int i = 0; i < 100; i++) { /* it takes effect a moment later */
+        before = *ticks;
+        usleep(20000);
+        if (*ticks == before)
+            return;
+    }
+    fail_msg("it runs on");
+}
+
+static void a_frozen_one_stands_still_and_can_be_killed(void **state)
+{
+    struct limits none = {0};
+    struct cgroup *c;
+    struct err e = ERR_INIT;
+    int status;
+
+    (void)state;
+    need_v1();
+    ticks = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(ticks != MAP_FAILED);
+    assert_true(cgroup_tree_can(tree, CGROUP_CAN_FREEZE));
+    ok(cgroup_create(tree, "still.web.1", &none, &c, &e), &e);
+    pid_t pid = start_in(c, tick_on);
+    assert_true(ticks_on());
+    assert_false(cgroup_frozen(c));
+    ok(cgroup_freeze(c, true, &e), &e);
+    stands_still(c);
+    /* A later agent sees the same. */
+    cgroup_freep(&c);
+    ok(cgroup_open(tree, "still.web.1", &c, &e), &e);
+    stands_still(c);
+    ok(cgroup_freeze(c, false, &e), &e);
+    assert_false(cgroup_frozen(c));
+    assert_true(ticks_on());
+    ok(cgroup_freeze(c, true, &e), &e);
+    stands_still(c);
+    ok(cgroup_kill(c, &e), &e);
+    waitpid(pid, &status, 0);
+    assert_int_equal(WTERMSIG(status), SIGKILL);
+    remove_soon(&c);
+    munmap((void *)ticks, 4096);
+}
+
+/* --- memory that is nobody's mapping --- */
+
+static void hoard_shm(void)
+{
+    char *p = mmap(NULL, 200 << 20, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    for (size_t i = 0; i < 200u << 20; i += 4096)
+        p[i] = 1;
+}
+
+static void hoard_memfd(void)
+{
+    static char block[1 << 20];
+    int fd = memfd_create("hoard", MFD_CLOEXEC);
+
+    for (int i = 0; i < 200; i++)
+        if (write(fd, block, sizeof(block)) != sizeof(block))
+            _exit(98);
+}
+
+/* Unread datagrams: kernel memory, of no process. */
+static void hoard_sockets(void)
+{
+    static char block[100000];
+    int pair[2];
+
+    for (int n = 0; n < 4000; n++) {
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair) < 0)
+            _exit(98);
+        while (write(pair[0], block, sizeof(block)) > 0)
+            ;
+    }
+}
+
+static void hoard_pipes(void)
+{
+    static char block[1 << 16];
+    int pair[2];
+
+    for (int n = 0; n < 4000; n++) {
+        if (pipe2(pair, O_NONBLOCK) < 0)
+            _exit(98);
+        while (write(pair[1], block, sizeof(block)) > 0)
+            ;
+    }
+}
+
+static void every_kind_of_memory_counts(void **state)
+{
+    static void (*const hoards[])(void) = {eat_200, hoard_shm, hoard_memfd, hoard_sockets,
+                                           hoard_pipes};
+    struct limits limits = {.memory_max = 48 << 20};
+    struct err e = ERR_INIT;
+
+    (void)state;
+    need_v1();
+    for (size_t i = 0; i < sizeof(hoards) / sizeof(hoards[0]); i++) {
+        struct cgroup_usage usage;
+        struct cgroup *c;
+        int status;
+
+        ok(cgroup_create(tree, "hoard.web.1", &limits, &c, &e), &e);
+        waitpid(start_in(c, hoards[i]), &status, 0);
+        if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
+            fail_msg("hoard %zu lives: status %x", i, (unsigned)status);
+        ok(cgroup_usage(c, &usage, &e), &e);
+        assert_true(usage.oom_kills >= 1);
+        assert_true(usage.oom_own);
+        /* Also for an agent that was not there to hear of it. */
+        struct cgroup *again;
+        ok(cgroup_open(tree, "hoard.web.1", &again, &e), &e);
+        ok(cgroup_usage(again, &usage, &e), &e);
+        assert_true(usage.oom_own);
+        cgroup_freep(&again);
+        remove_soon(&c);
+    }
+    /* The control: with room for it, each does what it does and ends. */
+    limits.memory_max = UINT64_C(2) << 30;
+    for (size_t i = 0; i < 3; i++) {
+        struct cgroup *c;
+        int status;
+
+        ok(cgroup_create(tree, "hoard.web.1", &limits, &c, &e), &e);
+        waitpid(start_in(c, hoards[i]), &status, 0);
+        assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+        remove_soon(&c);
+    }
+}
+
+static void kill_myself_near_the_limit(void)
+{
+    eat(40 << 20);
+    raise(SIGKILL);
+}
+
+static void ones_own_sigkill_is_no_oom(void **state)
+{
+    struct limits limits = {.memory_max = 48 << 20};
+    struct cgroup_usage usage;
+    struct cgroup *c;
+    struct err e = ERR_INIT;
+    int status;
+
+    (void)state;
+    need_v1();
+    ok(cgroup_create(tree, "self.web.1", &limits, &c, &e), &e);
+    waitpid(start_in(c, kill_myself_near_the_limit), &status, 0);
+    assert_int_equal(WTERMSIG(status), SIGKILL);
+    ok(cgroup_usage(c, &usage, &e), &e);
+    assert_int_equal(usage.oom_kills, 0);
+    assert_false(usage.oom_own);
+    remove_soon(&c);
+}
+
+/* A weight of one's own costs a cgroup more; nobody else pays for it. */
+static void a_weight_for_the_disk_is_made_at_the_start(void **state)
+{
+    struct limits limits = {.io_weight = 100};
+    struct cgroup *c;
+    struct err e = ERR_INIT;
+    char path[512], buf[64];
+    bool later = false;
+
+    (void)state;
+    need_v1();
+    if (!cgroup_tree_can(tree, CGROUP_CAN_IO)) {
+        print_message("no BFQ here: nothing to weigh with\n");
+        skip();
+    }
+    ok(cgroup_create(tree, "io.web.1", &limits, &c, &e), &e);
+    snprintf(path, sizeof(path), "/sys/fs/cgroup/blkio%s/io.web.1", parent);
+    assert_int_equal(access(path, F_OK), -1);
+    limits.io_weight = 300;
+    ok(cgroup_set_limits(c, &limits, &later, &e), &e);
+    assert_true(later);
+    limits.io_weight = 100;
+    ok(cgroup_set_limits(c, &limits, &later, &e), &e);
+    assert_false(later);
+    remove_soon(&c);
+    limits.io_weight = 300;
+    ok(cgroup_create(tree, "io.web.1", &limits, &c, &e), &e);
+    read_level("blkio", "io.web.1", tree->io_file, buf, sizeof(buf));
+    assert_non_null(strstr(buf, "300"));
+    pid_t pid = start_in(c, (void (*)(void))pause);
+    for (int i = 0; i < 200 && !cgroup_populated(c); i++)
+        usleep(10000);
+    read_level("blkio", "io.web.1", "cgroup.procs", buf, sizeof(buf));
+    assert_int_equal(atoi(buf), pid);
+    limits.io_weight = 50;
+    ok(cgroup_set_limits(c, &limits, &later, &e), &e);
+    assert_false(later);
+    ok(cgroup_kill(c, &e), &e);
+    waitpid(pid, NULL, 0);
+    remove_soon(&c);
+}
+
 static void an_agent_that_died_finds_it_again(void **state)
 {
     struct limits limits = {.memory_max = 64 << 20};
@@ -319,12 +546,14 @@ static void v2_speaks_the_files_of_the_kernel(void **state)
                             .memory_max = 1 << 30,
                             .pids = 256,
                             .cpu_shares = 2048,
-                            .cpu_percent = 150};
+                            .cpu_percent = 150,
+                            .io_weight = 250};
     struct cgroup_usage usage;
     struct cgroup_tree *t;
     struct cgroup *c;
     struct err e = ERR_INIT;
     char mountinfo[256], path[256], **ids;
+    bool later;
 
     (void)state;
     assert_non_null(mkdtemp(fake));
@@ -336,19 +565,20 @@ static void v2_speaks_the_files_of_the_kernel(void **state)
     snprintf(path, sizeof(path), "%s/dynod", fake);
     assert_int_equal(mkdir(path, 0755), 0);
     /* What is written goes to the front of this ordinary file, and is looked at below. */
-    put("dynod/cgroup.subtree_control", "---------------- cpu memory pids\n");
+    put("dynod/cgroup.subtree_control", "------------------- io cpu memory pids\n");
+    put("dynod/io.weight", "default 100\n");
     char self[256], info[256];
     snprintf(self, sizeof(self), "%s/self", fake);
     snprintf(info, sizeof(info), "%s/mountinfo", fake);
     struct cgroup_sources src = {info, self};
     ok(cgroup_tree_open_at(&src, "/dynod", true, &t, &e), &e);
     assert_int_equal(cgroup_tree_version(t), CGROUP_V2);
-    assert_string_equal(cgroup_tree_text(t), "v2: memory pids cpu, in /dynod");
-    is("dynod/cgroup.subtree_control", "+memory+pids+cpu cpu memory pids\n");
+    assert_string_equal(cgroup_tree_text(t), "v2: memory pids cpu io, in /dynod");
+    is("dynod/cgroup.subtree_control", "+memory+pids+cpu+io io cpu memory pids\n");
 
-    static const char *const files[] = {"memory.max", "memory.swap.max", "memory.oom.group",
-                                        "pids.max",   "cpu.weight",      "cpu.max",
-                                        "cgroup.kill"};
+    static const char *const files[] = {"memory.max",  "memory.swap.max", "memory.oom.group",
+                                        "pids.max",    "cpu.weight",      "cpu.max",
+                                        "cgroup.kill", "io.weight",       "cgroup.freeze"};
     snprintf(path, sizeof(path), "%s/dynod/x.web.1", fake);
     assert_int_equal(mkdir(path, 0755), 0);
     for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
@@ -362,24 +592,41 @@ static void v2_speaks_the_files_of_the_kernel(void **state)
     put("dynod/x.web.1/cpu.stat", "usage_usec 777\nuser_usec 700\n");
     put("dynod/x.web.1/cgroup.events", "populated 1\nfrozen 0\n");
     ok(cgroup_open(t, "x.web.1", &c, &e), &e);
-    ok(cgroup_set_limits(c, &limits, &e), &e);
+    ok(cgroup_set_limits(c, &limits, &later, &e), &e);
+    assert_false(later);
     is("dynod/x.web.1/memory.max", "1073741824");
     is("dynod/x.web.1/memory.swap.max", "0"); /* so that the sum stays within memory_max */
     is("dynod/x.web.1/memory.oom.group", "1");
     is("dynod/x.web.1/pids.max", "256");
     is("dynod/x.web.1/cpu.weight", "200");
     is("dynod/x.web.1/cpu.max", "150000 100000");
+    is("dynod/x.web.1/io.weight", "250");
+    ok(cgroup_tree_check(t, "[size x]", &limits, &e), &e);
+    assert_false(cgroup_frozen(c));
+    ok(cgroup_freeze(c, true, &e), &e);
+    is("dynod/x.web.1/cgroup.freeze", "1");
+    assert_true(cgroup_frozen(c));
+    ok(cgroup_freeze(c, false, &e), &e);
+    assert_false(cgroup_frozen(c));
     ok(cgroup_usage(c, &usage, &e), &e);
     assert_int_equal(usage.memory, 1048576 + 2097152 + 4096);
     assert_int_equal(usage.memory_rss, 1048576);
     assert_int_equal(usage.pids, 3);
     assert_int_equal(usage.cpu_usec, 777);
+    assert_int_equal(usage.memory_kernel, 5);
     assert_int_equal(usage.oom_kills, 2);
+    assert_true(usage.oom_own);
+    /* Killed, but not for a limit of its own. */
+    put("dynod/x.web.1/memory.events", "low 0\nhigh 0\nmax 3\noom 0\noom_kill 2\n");
+    ok(cgroup_usage(c, &usage, &e), &e);
+    assert_int_equal(usage.oom_kills, 2);
+    assert_false(usage.oom_own);
     assert_true(cgroup_populated(c));
     put("dynod/x.web.1/cgroup.events", "populated 0\nfrozen 0\n");
     assert_false(cgroup_populated(c));
     assert_int_equal(cgroup_quota_fd(c), -1);
     struct pollfd oom = {.fd = cgroup_oom_fd(c), .events = POLLIN};
+    cgroup_oom_read(c);
     assert_int_equal(poll(&oom, 1, 0), 0);
     put("dynod/x.web.1/memory.events", "low 0\nhigh 0\nmax 3\noom 3\noom_kill 3\n");
     assert_int_equal(poll(&oom, 1, 1000), 1);
@@ -427,7 +674,7 @@ static void make_unit(const char *path, bool delegated)
 
     make_dir(path);
     snprintf(file, sizeof(file), "%s/cgroup.subtree_control", path);
-    put(file, "---------------- cpu memory pids\n");
+    put(file, "------------------- io cpu memory pids\n");
     snprintf(file, sizeof(file), "%s/cgroup.procs", path);
     put(file, "");
     snprintf(full, sizeof(full), "%s/%s", fake, path);
@@ -499,17 +746,54 @@ static void dynos_live_in_the_unit_beside_the_agents(void **state)
     assert_string_equal(ids[0], "x.web.1");
     assert_null(ids[1]);
     cgroup_ids_free(ids);
-    assert_string_equal(cgroup_tree_text(t),
-                        "v2: memory pids cpu, in /dynod.slice/dynod-dynos.service");
+    assert_string_equal(
+        cgroup_tree_text(t),
+        "v2: memory pids cpu; missing: io weights, in /dynod.slice/dynod-dynos.service");
     is("dynod.slice/dynod-dynos.service/cgroup.subtree_control",
-       "+memory+pids+cpu cpu memory pids\n");
+       "+memory+pids+cpu+io io cpu memory pids\n");
     is("dynod.slice/dynod-dynos.service/.keeper/cgroup.procs", "18");
     /* One writer: what is above belongs to the service manager, and so does the unit itself. */
-    is("dynod.slice/cgroup.subtree_control", "---------------- cpu memory pids\n");
-    is("dynod.slice/dynod.service/cgroup.subtree_control", "---------------- cpu memory pids\n");
+    is("dynod.slice/cgroup.subtree_control", "------------------- io cpu memory pids\n");
+    is("dynod.slice/dynod.service/cgroup.subtree_control",
+       "------------------- io cpu memory pids\n");
     ok(cgroup_tree_remove(t, &e), &e);
     assert_true(is_dir("dynod.slice/dynod-dynos.service"));
     cgroup_tree_freep(&t);
+}
+
+/* What lacks is named, and who can give it. */
+static void too_little_delegation_stops_the_start(void **state)
+{
+    const char *unit = "dynod.slice/dynod-dynos.service/cgroup.subtree_control";
+    struct limits plain = {.memory_max = 1 << 20, .io_weight = 100}, weighed = {.io_weight = 200};
+    struct cgroup_tree *t;
+    struct err e = ERR_INIT;
+    char self[256], info[256];
+
+    (void)state;
+    make_unit("dynod.slice/dynod.service", false);
+    make_unit("dynod.slice/dynod-dynos.service", true);
+    make_unit("dynod.slice/dynod-dynos.service/.keeper", false);
+    put("dynod.slice/dynod-dynos.service/cgroup.procs", "");
+    t = open_auto("0::/dynod.slice/dynod.service\n");
+    /* It has io, but not a file to weigh with. */
+    ok(cgroup_tree_check(t, "[size a]", &plain, &e), &e);
+    assert_int_equal(cgroup_tree_check(t, "[size a]", &weighed, &e), -EOPNOTSUPP);
+    assert_int_equal(e.fault, FAULT_OPERATOR);
+    assert_non_null(strstr(e.text, "[size a]: io_weight needs the io cgroup controller"));
+    assert_non_null(strstr(e.text, "Delegate="));
+    cgroup_tree_freep(&t);
+    put(unit, "------------------- memory pids\n");
+    snprintf(self, sizeof(self), "%s/self", fake);
+    snprintf(info, sizeof(info), "%s/mountinfo", fake);
+    struct cgroup_sources src = {info, self};
+    assert_int_equal(cgroup_tree_open_at(&src, "auto", true, &t, &e), -ENOENT);
+    assert_int_equal(e.fault, FAULT_OPERATOR);
+    assert_non_null(strstr(e.text, " cpu controller"));
+    assert_non_null(strstr(e.text, "Delegate="));
+    put(unit, "------------------- cpu io\n");
+    assert_int_equal(cgroup_tree_open_at(&src, "auto", true, &t, &e), -ENOENT);
+    assert_non_null(strstr(e.text, " memory pids controller"));
 }
 
 static void an_instance_of_a_unit_has_its_own(void **state)
@@ -520,9 +804,9 @@ static void an_instance_of_a_unit_has_its_own(void **state)
     make_unit("dynod.slice/dynod-dynos.service", true);
     struct cgroup_tree *t = open_auto("0::/dynod.slice/dynod@b.service\n");
     is("dynod.slice/dynod-dynos@b.service/cgroup.subtree_control",
-       "+memory+pids+cpu cpu memory pids\n");
+       "+memory+pids+cpu+io io cpu memory pids\n");
     is("dynod.slice/dynod-dynos.service/cgroup.subtree_control",
-       "---------------- cpu memory pids\n");
+       "------------------- io cpu memory pids\n");
     cgroup_tree_freep(&t);
 }
 
@@ -536,8 +820,8 @@ static void a_unit_that_is_not_delegated_is_left_alone(void **state)
     make_unit("dynod", false);
     struct cgroup_tree *t = open_auto("0::/dynod.slice/dynod.service\n");
     is("dynod.slice/dynod-dynos.service/cgroup.subtree_control",
-       "---------------- cpu memory pids\n");
-    is("dynod/cgroup.subtree_control", "+memory+pids+cpu cpu memory pids\n");
+       "------------------- io cpu memory pids\n");
+    is("dynod/cgroup.subtree_control", "+memory+pids+cpu+io io cpu memory pids\n");
     cgroup_tree_freep(&t);
 }
 
@@ -552,13 +836,14 @@ static void the_agents_own_unit_is_divided(void **state)
     struct cgroup_tree *t = open_auto("0::/dynod.slice/dynod.service\n");
     is("dynod.slice/dynod.service/agent/cgroup.procs", "17");
     is("dynod.slice/dynod.service/dynos/cgroup.subtree_control",
-       "+memory+pids+cpu cpu memory pids\n");
+       "+memory+pids+cpu+io io cpu memory pids\n");
     assert_non_null(strstr(cgroup_tree_text(t), "UNIT-dynos.service"));
     cgroup_tree_freep(&t);
     /* A service manager that starts it in that leaf (DelegateSubgroup=) has no such trouble. */
     t = open_auto("0::/dynod.slice/dynod.service/agent\n");
-    assert_string_equal(cgroup_tree_text(t),
-                        "v2: memory pids cpu, in /dynod.slice/dynod.service/dynos");
+    assert_string_equal(
+        cgroup_tree_text(t),
+        "v2: memory pids cpu; missing: io weights, in /dynod.slice/dynod.service/dynos");
     cgroup_tree_freep(&t);
 }
 
@@ -591,9 +876,15 @@ int main(void)
         cmocka_unit_test(the_tree_lists_what_is_in_it),
         cmocka_unit_test(the_quota_is_told_and_the_maximum_kills),
         cmocka_unit_test(a_fork_bomb_is_held_and_killed),
+        cmocka_unit_test(a_frozen_one_stands_still_and_can_be_killed),
+        cmocka_unit_test(every_kind_of_memory_counts),
+        cmocka_unit_test(ones_own_sigkill_is_no_oom),
+        cmocka_unit_test(a_weight_for_the_disk_is_made_at_the_start),
         cmocka_unit_test(an_agent_that_died_finds_it_again),
         cmocka_unit_test(v2_speaks_the_files_of_the_kernel),
         cmocka_unit_test_setup_teardown(dynos_live_in_the_unit_beside_the_agents, fake_setup,
+                                        fake_teardown),
+        cmocka_unit_test_setup_teardown(too_little_delegation_stops_the_start, fake_setup,
                                         fake_teardown),
         cmocka_unit_test_setup_teardown(an_instance_of_a_unit_has_its_own, fake_setup,
                                         fake_teardown),

@@ -68,14 +68,34 @@ static void a_routed_dyno_leaves_first(void **state)
             expect((enum dyno_state)s, DEV_LEAVE, (enum dyno_state)s, ACT_NONE);
 }
 
+static void a_pause_ends_in_every_way(void **state)
+{
+    (void)state;
+    expect(DYNO_UP, DEV_PAUSE, DYNO_PAUSED, ACT_PAUSE);
+    expect(DYNO_STARTING, DEV_PAUSE, DYNO_PAUSED, ACT_PAUSE); /* adopted: it stood still before */
+    expect(DYNO_PAUSED, DEV_RESUME, DYNO_UP, ACT_RESUME);
+    expect(DYNO_PAUSED, DEV_STOP, DYNO_STOPPING, ACT_TERM);
+    expect(DYNO_PAUSED, DEV_OOM, DYNO_CRASHING, ACT_KILL_R15);
+    expect(DYNO_PAUSED, DEV_EXIT, DYNO_CRASHED, ACT_CRASH); /* SIGKILL reaches it */
+    expect(DYNO_PAUSED, DEV_DEADLINE, DYNO_PAUSED, ACT_NONE);
+    expect(DYNO_PAUSED, DEV_PAUSE, DYNO_PAUSED, ACT_NONE);
+    for (int s = 0; s < DYNO_STATES; s++) {
+        if (s != DYNO_UP && s != DYNO_STARTING) /* what has no process, or is on its way out */
+            expect((enum dyno_state)s, DEV_PAUSE, (enum dyno_state)s, ACT_NONE);
+        if (s != DYNO_PAUSED)
+            expect((enum dyno_state)s, DEV_RESUME, (enum dyno_state)s, ACT_NONE);
+    }
+}
+
 static void names_are_what_others_see(void **state)
 {
     static const char *const names[DYNO_STATES] = {
         [DYNO_DOWN] = "down",         [DYNO_PROVISIONING] = "provisioning",
         [DYNO_STARTING] = "starting", [DYNO_UP] = "up",
-        [DYNO_LEAVING] = "stopping",  [DYNO_STOPPING] = "stopping",
-        [DYNO_KILLING] = "stopping",  [DYNO_CRASHING] = "stopping",
-        [DYNO_CRASHED] = "crashed",   [DYNO_COMPLETE] = "complete",
+        [DYNO_PAUSED] = "paused",     [DYNO_LEAVING] = "stopping",
+        [DYNO_STOPPING] = "stopping", [DYNO_KILLING] = "stopping",
+        [DYNO_CRASHING] = "stopping", [DYNO_CRASHED] = "crashed",
+        [DYNO_COMPLETE] = "complete",
     };
 
     (void)state;
@@ -107,8 +127,9 @@ static void late_events_are_ignored(void **state)
 /* Nothing that has a process may reach a state in which it would be forgotten without its end. */
 static void a_process_is_never_forgotten(void **state)
 {
-    static const enum dyno_state living[] = {DYNO_STARTING, DYNO_UP,      DYNO_LEAVING,
-                                             DYNO_STOPPING, DYNO_KILLING, DYNO_CRASHING};
+    static const enum dyno_state living[] = {DYNO_STARTING, DYNO_UP,       DYNO_PAUSED,
+                                             DYNO_LEAVING,  DYNO_STOPPING, DYNO_KILLING,
+                                             DYNO_CRASHING};
 
     (void)state;
     for (unsigned i = 0; i < sizeof(living) / sizeof(living[0]); i++)
@@ -130,6 +151,7 @@ int main(void)
         cmocka_unit_test(every_fault_ends_in_crashed),
         cmocka_unit_test(a_stop_wins_over_everything),
         cmocka_unit_test(a_routed_dyno_leaves_first),
+        cmocka_unit_test(a_pause_ends_in_every_way),
         cmocka_unit_test(names_are_what_others_see),
         cmocka_unit_test(late_events_are_ignored),
         cmocka_unit_test(a_process_is_never_forgotten),
