@@ -96,8 +96,8 @@ int net_unpublish(struct net *n, unsigned port, struct err *e);
 /* socket(2) in the network namespace NS (as above). */
 int net_socket(int ns, int domain, int type, int protocol, int *ret_fd, struct err *e);
 
-/* True when the kernel has what a private network takes; else E says what is missing. Changes
- * namespaces: in a process of its own. */
+/* Whether the kernel has what a private network takes; E says what is missing. Stays in a network
+ * namespace of its own: for a child process. */
 int net_probe(struct err *e);
 
 #endif

@@ -4,6 +4,7 @@
 #include "base/scoped.h"
 #include "isolate/image.h"
 #include "isolate/kernel.h"
+#include "isolate/net.h"
 #include "isolate/landlock.h"
 #include "isolate/sandbox_impl.h"
 #include "isolate/scratch.h"
@@ -180,6 +181,13 @@ static int see_namespaces(void)
     return unshare(CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP) < 0 ? -errno : 0;
 }
 
+static int see_network(void)
+{
+    struct err ignored = ERR_INIT; /* dynod's start says which part it is */
+
+    return net_probe(&ignored);
+}
+
 static int see_seccomp(void)
 {
     uint32_t action = SECCOMP_RET_KILL_PROCESS;
@@ -308,6 +316,10 @@ static int look_at_all(struct probes *p, struct err *e)
              "no slug can be mounted: keep the cache on ext4, xfs or btrfs");
     look(p, "clone3 into a cgroup", false, see_into_cgroup, "yes",
          "with cgroup v2 no dyno can start: Linux 5.7 or later is needed");
+    if (root)
+        look(p, "private network", false, see_network, "veth, nftables, forwarding",
+             "needs veth and nf_tables (inet, nat, masq, ct, connlimit, fib, reject), else "
+             "network = host: dynos share the host's");
     look(p, "seccomp", true, see_seccomp, "filters, kill process", "no dyno can start");
     look_at_landlock(p);
     look(p, "pidfd", true, see_pidfd, "yes", "no dyno can start: Linux 5.3 or later is needed");
