@@ -8,8 +8,8 @@
  * not stop root's `cp` over an image that dynos run from; fs-verity would, but few file systems
  * have it switched on.) On xfs and btrfs the copy takes no space.
  *
- * That takes some seconds for each GB, once: RUNTIME_DIR/stack remembers which file was found good, by
- * its inode, size and time of change, until the next boot. */
+ * That takes some seconds for each GB, once: RUNTIME_DIR/stack remembers which file was found good,
+ * by its inode, size and time of change, until the next boot. */
 #ifndef CORE_STACK_H
 #define CORE_STACK_H
 
@@ -18,9 +18,9 @@
 
 #include <stdbool.h>
 
-#define STACK_IMAGE_MAX (UINT64_C(16) << 30)     /* bytes of an image */
-#define STACK_CHECK_MS  (15 * 60 * 1000)         /* how long it may be copied or read */
-#define STACK_UID       CONFIG_UIDS_RESERVED - 1 /* of the uid range: who reads it */
+#define STACK_IMAGE_MAX (UINT64_C(16) << 30)       /* bytes of an image */
+#define STACK_CHECK_MS  (15 * 60 * 1000)           /* how long it may be copied or read */
+#define STACK_UID       (CONFIG_UIDS_RESERVED - 1) /* of the uid range: who reads it */
 
 /* "squashfs", "erofs": the name PATH is an image's; NULL: a directory's, or "host". */
 const char *stack_image_type(const char *path);
