@@ -35,10 +35,16 @@ static const struct {
     const char *path;
     uint64_t access;
 } rules[] = {
-    {"/", FS_READ | FS_RUN},           {"/app", FS_CHANGE}, {"/tmp", FS_CHANGE},
-    {"/dev", FS_WRITE | FS_IOCTL_DEV}, /* terminals are told their size, and more, by ioctl(2) */
-    {"/dev/shm", FS_CHANGE},           {"/proc", FS_WRITE}, /* a process about itself: its name, its
-                                                               OOM score */
+    {"/", FS_READ | FS_RUN},
+    {"/app", FS_CHANGE},
+    {"/tmp", FS_CHANGE},
+    /* Terminals are told their size, and more, by ioctl(2). */
+    {"/dev", FS_WRITE | FS_IOCTL_DEV},
+    {"/dev/shm", FS_CHANGE},
+    /* mq_open(3) comes by a mount of the kernel's own, which has nothing above it. */
+    {"/dev/mqueue", FS_READ | FS_CHANGE},
+    /* A process about itself: its name, its OOM score. */
+    {"/proc", FS_WRITE},
 };
 
 struct ruleset { /* struct landlock_ruleset_attr; older kernels take a longer one with zeros */

@@ -197,8 +197,9 @@ static int build_dev(int root, struct err *e)
     for (size_t i = 0; r == 0 && i < sizeof(links) / sizeof(links[0]); i++)
         if (symlinkat(links[i][0], dev, links[i][1]) < 0)
             r = err_set(e, errno, "link /dev/%s", links[i][1]);
-    if (r == 0 && (mkdirat(dev, "pts", 0755) < 0 || mkdirat(dev, "shm", 0755) < 0))
-        r = err_set(e, errno, "make /dev/pts and /dev/shm");
+    if (r == 0 && (mkdirat(dev, "pts", 0755) < 0 || mkdirat(dev, "shm", 0755) < 0 ||
+                   mkdirat(dev, "mqueue", 0755) < 0))
+        r = err_set(e, errno, "make /dev/pts, /dev/shm and /dev/mqueue");
     if (r == 0 && k_mount_setattr(dev, "", AT_EMPTY_PATH, &attr) < 0)
         r = err_set(e, errno, "make /dev read-only");
     return r;

@@ -42,10 +42,19 @@ bool sandbox_has_bash(const struct sandbox *s)
 static void find_masks(struct sandbox *s)
 {
     static const struct mask known[] = {
-        {"/proc/sys", true},          {"/proc/irq", true},           {"/proc/bus", true},
-        {"/proc/fs", true},           {"/proc/sysrq-trigger", true}, {"/proc/kcore", false},
-        {"/proc/kmsg", false},        {"/proc/keys", false},         {"/proc/key-users", false},
-        {"/proc/timer_list", false},  {"/proc/timer_stats", false},  {"/proc/latency_stats", false},
+        {"/proc/pressure", true},
+        {"/proc/sys", true},
+        {"/proc/irq", true},
+        {"/proc/bus", true},
+        {"/proc/fs", true},
+        {"/proc/sysrq-trigger", true},
+        {"/proc/kcore", false},
+        {"/proc/kmsg", false},
+        {"/proc/keys", false},
+        {"/proc/key-users", false},
+        {"/proc/timer_list", false},
+        {"/proc/timer_stats", false},
+        {"/proc/latency_stats", false},
         {"/proc/sched_debug", false},
     };
 

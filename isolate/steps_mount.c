@@ -158,6 +158,20 @@ static int mount_shm(const struct limits *limits, struct err *e)
     return 0;
 }
 
+/* The message queues of the dyno's IPC namespace: for mq_open(3) they need no path, but landlock
+ * lets nobody use a file of a filesystem that it knows no path of. */
+static int mount_mqueue(struct err *e)
+{
+    scoped_fd fs = k_fsopen("mqueue");
+
+    if (fs < 0 && errno == ENODEV) /* a kernel without them */
+        return 0;
+    scoped_fd tree = fs < 0 ? -1 : fs_mount(fs, K_ATTR_NOSUID | K_ATTR_NODEV | K_ATTR_NOEXEC);
+    if (tree < 0 || k_move_mount(tree, AT_FDCWD, "/dev/mqueue") < 0)
+        return err_set(e, errno, "mount /dev/mqueue");
+    return 0;
+}
+
 int step_devices(struct start *st, struct err *e)
 {
     scoped_fd fs = k_fsopen("devpts");
@@ -168,7 +182,8 @@ int step_devices(struct start *st, struct err *e)
     scoped_fd tree = fs_mount(fs, K_ATTR_NOSUID | K_ATTR_NOEXEC);
     if (tree < 0 || k_move_mount(tree, AT_FDCWD, "/dev/pts") < 0)
         return err_set(e, errno, "mount /dev/pts");
-    return mount_shm(&st->plan->limits, e);
+    int r = mount_mqueue(e);
+    return r < 0 ? r : mount_shm(&st->plan->limits, e);
 }
 
 /* In a namespace that no code of an app has been in. */

@@ -556,7 +556,7 @@ static void files_are_exactly_what_was_planned(void **state)
                    "ls /etc/shadow /etc/ssh /etc/ssl/private /etc/sudoers 2>/dev/null; "
                    "cat /etc/hostname; grep -c . /proc/kmsg /proc/keys /proc/timer_list",
                    NULL);
-    assert_non_null(strstr(out, "\nfd full null ptmx pts random shm stderr stdin stdout tty "
+    assert_non_null(strstr(out, "\nfd full mqueue null ptmx pts random shm stderr stdin stdout tty "
                                 "urandom zero \n"));
     assert_non_null(strstr(out, "app bin dev etc home lib"));
     assert_non_null(strstr(out, " proc root run sbin sys tmp usr var \n"));
