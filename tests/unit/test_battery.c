@@ -365,6 +365,9 @@ static bool has_control(const struct row *r)
 {
     if (r->needs && access(r->needs, F_OK) < 0)
         return false;
+    /* Rootless nobody mounts the /proc, or the queues, of a namespace that is not his own. */
+    if (fx.rootless && (r->guards & (PID | IPC)))
+        return false;
     return guards_of(r) != 0 && !(fx.rootless && r->control != ALWAYS);
 }
 
