@@ -6,7 +6,7 @@
 #include <archive.h>
 #include <archive_entry.h>
 #include <errno.h>
-#include <limits.h>
+#include <stdio.h>
 #include <string.h>
 
 #define READ_CHUNK  65536
@@ -26,6 +26,7 @@ struct walk {
     struct err io; /* why on_read() failed, which libarchive does not carry */
     bool in_header;
     size_t header_bytes;
+    uint64_t texts; /* bytes of names and links so far */
     char path[FETCH_NAME_MAX];
     char target[FETCH_NAME_MAX];
     char chunk[READ_CHUNK];
@@ -38,6 +39,7 @@ void slug_limits_default(struct slug_limits *limits)
         .unpacked = FETCH_UNPACKED_MAX,
         .entries = FETCH_ENTRIES_MAX,
         .depth = FETCH_DEPTH_MAX,
+        .name = FETCH_COMPONENT_MAX,
         .ratio = FETCH_RATIO_MAX,
     };
 }
@@ -61,7 +63,7 @@ int archive_refuse(struct err *e, const char *path, const char *why)
     return err_blame(e, FAULT_APP);
 }
 
-static int over_limit(struct err *e, const char *what, uint64_t limit)
+int archive_over_limit(struct err *e, const char *what, uint64_t limit)
 {
     err_say(e, EFBIG, "the archive is over the limit of %llu %s", (unsigned long long)limit, what);
     return err_blame(e, FAULT_APP);
@@ -74,8 +76,10 @@ static int refuse_length(struct err *e, const char *path, const char *why)
     return -ENAMETOOLONG;
 }
 
-int archive_path(const char *path, uint64_t depth_max, char ret[FETCH_NAME_MAX], struct err *e)
+int archive_path(const char *path, uint64_t depth_max, uint64_t name_most, char ret[FETCH_NAME_MAX],
+                 struct err *e)
 {
+    char why[80];
     size_t used = 0;
     uint64_t depth = 0;
 
@@ -89,11 +93,18 @@ int archive_path(const char *path, uint64_t depth_max, char ret[FETCH_NAME_MAX],
 
         if (len == 2 && p[0] == '.' && p[1] == '.')
             return archive_refuse(e, path, "the path has '..' in it");
-        if (len > NAME_MAX)
-            return refuse_length(e, path, "a name is over the limit of 255 bytes");
+        if (len > name_most) {
+            (void)snprintf(why, sizeof(why), "a name is over the limit of %llu bytes (name_max)",
+                           (unsigned long long)name_most);
+            return refuse_length(e, path, why);
+        }
         if (len > 0 && !(len == 1 && p[0] == '.')) {
-            if (++depth > depth_max)
-                return refuse_length(e, path, "over the limit of directories in one another");
+            if (++depth > depth_max) {
+                (void)snprintf(why, sizeof(why),
+                               "over the limit of %llu directories in one another (depth_max)",
+                               (unsigned long long)depth_max);
+                return refuse_length(e, path, why);
+            }
             if (used > 0)
                 ret[used++] = '/';
             memcpy(ret + used, p, len);
@@ -103,6 +114,18 @@ int archive_path(const char *path, uint64_t depth_max, char ret[FETCH_NAME_MAX],
     }
     ret[used] = '\0';
     return 0;
+}
+
+int archive_imply(struct slug_implied *i, size_t len, struct err *e)
+{
+    if (++i->dirs > ARCHIVE_IMPLIED_MAX)
+        return archive_over_limit(e, "directories that have no entry of their own",
+                                  ARCHIVE_IMPLIED_MAX);
+    i->texts += len + 1;
+    return i->texts <= ARCHIVE_IMPLIED_TEXTS_MAX
+               ? 0
+               : archive_over_limit(e, "bytes of names of directories without an entry",
+                                    ARCHIVE_IMPLIED_TEXTS_MAX);
 }
 
 static la_ssize_t on_read(struct archive *a, void *userdata, const void **ret)
@@ -196,10 +219,15 @@ static int take_target(struct walk *w, struct archive_entry *entry, struct slug_
     const char *symlink = archive_entry_symlink(entry);
 
     if (ret->kind == SLUG_HARDLINK) {
-        int r = archive_path(archive_entry_hardlink(entry), w->limits->depth, w->target, e);
+        int r = archive_path(archive_entry_hardlink(entry), w->limits->depth, w->limits->name,
+                             w->target, e);
 
+        if (r < 0)
+            return err_wrap(e, "a hard link's target");
+        if (!w->target[0]) /* "." */
+            return archive_refuse(e, ret->path, WHY_LINK_TO_OTHER);
         ret->target = w->target;
-        return r < 0 ? err_wrap(e, "a hard link's target") : 0;
+        return 0;
     }
     if (ret->kind != SLUG_SYMLINK)
         return 0;
@@ -223,7 +251,7 @@ static int take_entry(struct walk *w, struct archive_entry *entry, struct slug_e
         return archive_failed(w, e);
     if (!name || !*name)
         return archive_refuse(e, "(no name)", "an entry without a name");
-    r = archive_path(name, w->limits->depth, w->path, e);
+    r = archive_path(name, w->limits->depth, w->limits->name, w->path, e);
     if (r < 0)
         return r;
     *ret = (struct slug_entry){.path = w->path};
@@ -243,12 +271,17 @@ static int take_entry(struct walk *w, struct archive_entry *entry, struct slug_e
 static int count(struct walk *w, const struct slug_entry *entry, struct err *e)
 {
     struct slug_counts *c = w->counts;
+    const char *name = strrchr(entry->path, '/');
     bool is_app = !strncmp(entry->path, "app", 3) && (!entry->path[3] || entry->path[3] == '/');
 
     if (c->entries >= w->limits->entries)
-        return over_limit(e, "entries", w->limits->entries);
+        return archive_over_limit(e, "entries (entries_max)", w->limits->entries);
     if (entry->size > w->limits->unpacked || c->unpacked > w->limits->unpacked - entry->size)
-        return over_limit(e, "unpacked bytes", w->limits->unpacked);
+        return archive_over_limit(e, "unpacked bytes (unpacked_max)", w->limits->unpacked);
+    w->texts += strlen(name ? name : entry->path) + 1;
+    w->texts += entry->kind == SLUG_SYMLINK ? strlen(entry->target) : 0;
+    if (w->texts > ARCHIVE_TEXTS_MAX)
+        return archive_over_limit(e, "bytes of names and links", ARCHIVE_TEXTS_MAX);
     c->entries++;
     c->files += entry->kind == SLUG_FILE;
     c->unpacked += entry->size;

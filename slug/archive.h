@@ -18,6 +18,7 @@ struct slug_limits {
     uint64_t unpacked;   /* bytes that the files seem to have, holes counted */
     uint64_t entries;
     uint64_t depth; /* components of a path */
+    uint64_t name;  /* bytes of one component; FETCH_COMPONENT_MAX at most */
     uint64_t ratio; /* unpacked : compressed */
 };
 
@@ -29,6 +30,9 @@ uint64_t slug_limits_stream(const struct slug_limits *limits);
 
 /* All headers of one entry together. libarchive holds them, and a sparse file's map, in memory. */
 #define ARCHIVE_HEADER_MAX (1u << 20)
+
+/* What has to be remembered of all entries: bytes of their names and of symbolic links' targets. */
+#define ARCHIVE_TEXTS_MAX (16u << 20)
 
 enum slug_kind {
     SLUG_FILE,
@@ -70,8 +74,22 @@ int archive_walk(struct stream *stream, const struct slug_limits *limits, struct
                  struct slug_counts *counts, struct err *e);
 
 /* PATH without `.` and empty components. It must not leave the tree: -EINVAL; -ENAMETOOLONG: over
- * FETCH_NAME_MAX, a component's 255 bytes, or DEPTH_MAX components. */
-int archive_path(const char *path, uint64_t depth_max, char ret[FETCH_NAME_MAX], struct err *e);
+ * FETCH_NAME_MAX, NAME_MOST bytes of a component, or DEPTH_MAX components. */
+int archive_path(const char *path, uint64_t depth_max, uint64_t name_most, char ret[FETCH_NAME_MAX],
+                 struct err *e);
+
+/* Directories that only what is in them names. Each sink counts those that it makes, so that all
+ * refuse the same archives: one entry can imply hundreds. */
+#define ARCHIVE_IMPLIED_MAX       65536u
+#define ARCHIVE_IMPLIED_TEXTS_MAX (8u << 20)
+struct slug_implied {
+    uint64_t dirs, texts;
+};
+/* Another one, with a name of LEN bytes; or that they are too many. */
+int archive_imply(struct slug_implied *i, size_t len, struct err *e);
+
+/* "the archive is over the limit of LIMIT WHAT": -EFBIG, the app's fault. */
+int archive_over_limit(struct err *e, const char *what, uint64_t limit);
 
 /* How sinks refuse an entry: "PATH: WHY", PATH escaped, the app's fault. */
 int archive_refuse(struct err *e, const char *path, const char *why);

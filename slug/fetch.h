@@ -26,7 +26,8 @@
  *     "ca_file": PATH or absent, "allow_http": B (absent: false),
  *     "stores": {...}  (settings of the backends, secrets among them: fetch/store.h; absent: none),
  *     "limits": {"compressed": BYTES, "connect_ms": N, "stall_ms": N, "total_ms": N,
- *                "slow_bytes": N, "slow_ms": N, "connections": N}     (absent ones: see below),
+ *                "slow_bytes": N, "slow_ms": N, "connections": N, "tries": N,
+ *                "part": BYTES}     (absent ones: see below),
  *     "anew": B, "failed": [...]   (only as members of a "next", see below)}
  *
  *    {"progress": {"bytes": N, "total": N or absent, "mirror": I, "connections": N}}
@@ -59,7 +60,8 @@
  *
  * == unpack. Descriptors: [0] the pipe's read end; [1] the image file (to write to and read), or
  * the empty directory; [2] with an image: its end of the entry stream (slug/image/entries.h).
- *    {"to": "image"|"directory", "limits": {"compressed", "unpacked", "entries", "depth", "ratio"}}
+ *    {"to": "image"|"directory", "limits": {"compressed", "unpacked", "entries", "depth", "name",
+ *                                            "ratio"}}
  *    {"progress": {"entries": N, "unpacked": N}}
  *    {"ok": {"compressed": N, "unpacked": N, "entries": N, "types": [...], "warnings": [S...],
  *            "ms": {"read": N, "inflate": N, "write": N, "total": N}}}
@@ -89,8 +91,9 @@
 #define FETCH_UNPACKED_MAX   (4ull << 30)
 #define FETCH_ENTRIES_MAX    500000ull
 #define FETCH_DEPTH_MAX      256ull
-#define FETCH_NAME_MAX       4096ull
-#define FETCH_RATIO_MAX      200ull /* unpacked : compressed, above 64 MiB unpacked */
+#define FETCH_NAME_MAX       4096ull /* bytes of a path, as Linux has it */
+#define FETCH_COMPONENT_MAX  255ull  /* of a name in it, likewise */
+#define FETCH_RATIO_MAX      200ull  /* unpacked : compressed, above 64 MiB unpacked */
 #define FETCH_CONNECT_MS     10000ull
 #define FETCH_STALL_MS       30000ull /* no byte for so long */
 #define FETCH_TOTAL_MS       900000ull
@@ -100,5 +103,9 @@
 #define FETCH_SLOW_MS         60000ull
 #define FETCH_CONNECTIONS     16ull /* at once to one mirror */
 #define FETCH_CONNECTIONS_MAX 64ull
+#define FETCH_TRIES           4ull /* of one connection without progress */
+#define FETCH_TRIES_MAX       100ull
+#define FETCH_PART            (16ull << 20) /* bytes of a part, at most */
+#define FETCH_PART_MIN        (1ull << 20)
 
 #endif

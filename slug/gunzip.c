@@ -221,13 +221,14 @@ static int read_trailer(struct gunzip *g, struct err *e)
 static int check_limits(const struct gunzip *g, struct err *e)
 {
     if (g->out_max && g->out_total > g->out_max) {
-        err_say(e, EFBIG, "the archive is over the limit of %llu unpacked bytes",
+        err_say(e, EFBIG, "the archive is over the limit of %llu unpacked bytes (unpacked_max)",
                 (unsigned long long)g->out_max);
         return err_blame(e, FAULT_APP);
     }
     if (g->ratio_max && g->out_total > GUNZIP_RATIO_FROM &&
         g->out_total / g->ratio_max > g->in_total) {
-        err_say(e, EFBIG, "the archive unpacks to over the limit of %llu times its size",
+        err_say(e, EFBIG,
+                "the archive unpacks to over the limit of %llu times its size (ratio_max)",
                 (unsigned long long)g->ratio_max);
         return err_blame(e, FAULT_APP);
     }

@@ -12,7 +12,7 @@ static ssize_t hash_read(struct stream *base, void *buf, size_t cap, struct err 
         return n;
     h->bytes += (uint64_t)n;
     if (h->bytes > h->max) {
-        err_say(e, EFBIG, "the slug is over the limit of %llu compressed bytes",
+        err_say(e, EFBIG, "the slug is over the limit of %llu compressed bytes (compressed_max)",
                 (unsigned long long)h->max);
         return err_blame(e, FAULT_APP);
     }

@@ -27,6 +27,7 @@ struct shadow {
     struct slot *slots;
     size_t n_slots;
     size_t used;
+    struct slug_implied implied;
 };
 
 struct shadow *shadow_new(void)
@@ -83,6 +84,7 @@ static int grow(struct shadow *s)
         if (s->slots[i].kind != KIND_NONE)
             *slot_of(&next, s->slots[i].hash) = s->slots[i];
     next.used = s->used;
+    next.implied = s->implied;
     free(s->slots);
     *s = next;
     return 0;
@@ -104,6 +106,15 @@ static enum kind get(const struct shadow *s, const char *path, size_t len)
     return len == 0 ? KIND_DIR : slot_of(s, hash_path(s, path, len))->kind;
 }
 
+/* A directory that only what is in it names. */
+static int imply(struct shadow *s, const char *path, size_t len, struct err *e)
+{
+    const char *slash = memrchr(path, '/', len);
+    int r = archive_imply(&s->implied, slash ? len - (size_t)(slash + 1 - path) : len, e);
+
+    return r < 0 ? r : set(s, path, len, KIND_DIR, e);
+}
+
 /* Goes through the directories above PATH. MAKE: missing ones appear; else they are missing. */
 static int walk_parents(struct shadow *s, const char *path, bool make, const char *blame,
                         struct err *e)
@@ -120,7 +131,7 @@ static int walk_parents(struct shadow *s, const char *path, bool make, const cha
         else if (kind == KIND_FILE)
             r = archive_refuse(e, blame, WHY_THROUGH_FILE);
         else if (kind == KIND_NONE)
-            r = set(s, path, len, KIND_DIR, e);
+            r = imply(s, path, len, e);
         if (r < 0)
             return r;
     }

@@ -70,11 +70,15 @@ struct config {
     char ca_file[256]; /* "": the system's */
     bool allow_http;
     unsigned fetch_jobs; /* fetches at once */
-    uint64_t compressed_max, unpacked_max, entries_max, ratio_max;
+    uint64_t compressed_max, unpacked_max, entries_max, depth_max, name_max, ratio_max;
     uint64_t fetch_connect, fetch_stall, fetch_total;
     uint64_t cache_max;         /* bytes of all slugs; 0: no limit */
     uint64_t cache_keep_free;   /* bytes of the disk that slugs leave free; 0: none */
     unsigned fetch_connections; /* of one fetch to one mirror, at most */
+    unsigned fetch_tries;       /* of one connection without progress */
+    uint64_t fetch_part;        /* bytes that one connection asks for at once */
+    uint64_t fetch_slow;        /* bytes a second; 0: no mirror is too slow */
+    uint64_t fetch_slow_time;
     struct config_stores stores;
     /* [sandbox] */
     char stack[256];         /* "host", an absolute directory, or an image */

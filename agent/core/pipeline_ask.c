@@ -159,11 +159,13 @@ static int ask_download(struct pipeline *p, const struct pipeline_request *rq,
     const struct config *c = p->env.config;
     int fds[FRAME_FDS_MAX] = {parts->spool, parts->pipe_write};
     scoped(json_freep) json_t *ask = json_pack(
-        "{s:O,s:O,s:O,s:b,s:b,s:{s:I,s:I,s:I,s:I,s:I}}", "mirrors", parts->mirrors, "files",
-        parts->file_numbers, "failed", parts->failed, "anew", rq->anew, "allow_http", c->allow_http,
-        "limits", "compressed", (json_int_t)c->compressed_max, "connect_ms", ms(c->fetch_connect),
-        "stall_ms", ms(c->fetch_stall), "total_ms", ms(rq->total_usec), "connections",
-        (json_int_t)c->fetch_connections);
+        "{s:O,s:O,s:O,s:b,s:b,s:{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}}", "mirrors", parts->mirrors,
+        "files", parts->file_numbers, "failed", parts->failed, "anew", rq->anew, "allow_http",
+        c->allow_http, "limits", "compressed", (json_int_t)c->compressed_max, "connect_ms",
+        ms(c->fetch_connect), "stall_ms", ms(c->fetch_stall), "total_ms", ms(rq->total_usec),
+        "connections", (json_int_t)c->fetch_connections, "tries", (json_int_t)c->fetch_tries,
+        "part", (json_int_t)c->fetch_part, "slow_bytes", (json_int_t)c->fetch_slow, "slow_ms",
+        ms(c->fetch_slow_time));
     int r = ask ? 0 : -1;
 
     memcpy(fds + 2, parts->files, parts->n_files * sizeof(fds[0]));
@@ -182,9 +184,10 @@ static int ask_unpack(struct pipeline *p, const struct parts *parts, struct err 
     const struct config *c = p->env.config;
     const int fds[] = {parts->pipe_read, parts->content, parts->entries_unpack};
     scoped(json_freep) json_t *ask = json_pack(
-        "{s:s,s:{s:I,s:I,s:I,s:I}}", "to", p->env.images ? "image" : "directory", "limits",
+        "{s:s,s:{s:I,s:I,s:I,s:I,s:I,s:I}}", "to", p->env.images ? "image" : "directory", "limits",
         "compressed", (json_int_t)c->compressed_max, "unpacked", (json_int_t)c->unpacked_max,
-        "entries", (json_int_t)c->entries_max, "ratio", (json_int_t)c->ratio_max);
+        "entries", (json_int_t)c->entries_max, "depth", (json_int_t)c->depth_max, "name",
+        (json_int_t)c->name_max, "ratio", (json_int_t)c->ratio_max);
 
     return crew_send(p->crew, FETCH_UNPACK, ask, fds, p->env.images ? 3 : 2, e);
 }
@@ -194,9 +197,10 @@ static int ask_image(struct pipeline *p, const struct parts *parts, struct err *
     const struct config *c = p->env.config;
     const int fds[] = {parts->entries_image, parts->content};
     scoped(json_freep) json_t *ask =
-        json_pack("{s:{s:I,s:I,s:I,s:I}}", "image", "uid", (json_int_t)p->env.owner, "gid",
+        json_pack("{s:{s:I,s:I,s:I,s:I,s:I,s:I}}", "image", "uid", (json_int_t)p->env.owner, "gid",
                   (json_int_t)p->env.owner, "unpacked", (json_int_t)c->unpacked_max, "entries",
-                  (json_int_t)c->entries_max);
+                  (json_int_t)c->entries_max, "depth", (json_int_t)c->depth_max, "name",
+                  (json_int_t)c->name_max);
 
     return crew_send(p->crew, FETCH_IMAGE, ask, fds, 2, e);
 }

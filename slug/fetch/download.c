@@ -159,7 +159,7 @@ static int check_stall(struct conn *c, uint64_t now, struct err *e)
 
     if (c->state != CONN_RUNS || now < c->last + c->d->o.stall_ms * USEC_PER_MSEC)
         return 0;
-    (void)snprintf(words, sizeof(words), "no byte came for %llu ms",
+    (void)snprintf(words, sizeof(words), "no byte came for %llu ms (fetch_stall)",
                    (unsigned long long)c->d->o.stall_ms);
     c->broken = words;
     int r = conn_ended(c, CURLE_OPERATION_TIMEDOUT, e);
@@ -213,8 +213,9 @@ static int check_drip(struct download *d, uint64_t now, struct err *e)
     if (!drips || all_here(d))
         return 0;
     d->step = "download";
-    return err_say(e, ETIMEDOUT, "%s: less than %llu bytes a second for %llu ms", d->o.store->shown,
-                   (unsigned long long)d->o.slow_bytes, (unsigned long long)d->o.slow_ms);
+    return err_say(e, ETIMEDOUT, "%s: less than %llu bytes a second for %llu ms (fetch_slow)",
+                   d->o.store->shown, (unsigned long long)d->o.slow_bytes,
+                   (unsigned long long)d->o.slow_ms);
 }
 
 static void note_pace(struct conn *c, uint64_t now)
@@ -249,8 +250,8 @@ static int look_after(struct download *d, uint64_t now, struct err *e)
         check_laggards(d, now);
     if (r == 0 && now > d->o.until) {
         d->step = "download";
-        r = err_say(e, ETIMEDOUT, "%s: over the limit of %llu ms for a download", d->o.store->shown,
-                    (unsigned long long)d->o.total_ms);
+        r = err_say(e, ETIMEDOUT, "%s: over the limit of %llu ms for a download (fetch_total)",
+                    d->o.store->shown, (unsigned long long)d->o.total_ms);
     }
     if (r < 0 || now < d->told + TOLD_USEC)
         return r;
@@ -387,6 +388,11 @@ int download_run(const struct download_options *o, struct download_outcome *ret,
         .step = "download",
         .e = ERR_INIT,
     };
+
+    if (!d.o.tries)
+        d.o.tries = FETCH_TRIES;
+    if (!d.o.part_max)
+        d.o.part_max = FETCH_PART;
     int r = set_up(&d, e);
 
     if (r == 0)

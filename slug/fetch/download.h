@@ -7,8 +7,8 @@
  * the slowest still has before it.
  *
  * A connection that breaks gives what is missing back, and the next goes on at the byte where it
- * broke; what may pass (no connection, timeouts, 408, 425, 429, 5xx) is tried again, DOWNLOAD_TRIES
- * times by one connection without progress, after a growing, jittered wait, or what Retry-After
+ * broke; what may pass (no connection, timeouts, 408, 425, 429, 5xx) is tried again, TRIES times
+ * by one connection without progress, after a growing, jittered wait, or what Retry-After
  * asks up to DOWNLOAD_RETRY_AFTER_MAX s. A connection far slower than the others is given up for a
  * new one; a mirror that drips is given up on. */
 #ifndef SLUG_FETCH_DOWNLOAD_H
@@ -21,7 +21,6 @@
 #include <stdint.h>
 
 #define DOWNLOAD_LARGE           (16ull << 20)
-#define DOWNLOAD_TRIES           4
 #define DOWNLOAD_RETRY_AFTER_MAX 10
 #define DOWNLOAD_PROGRESS        4096u /* bytes that make a try count as none */
 
@@ -31,6 +30,8 @@ struct download_options {
     uint64_t compressed_max;
     uint64_t stall_ms;
     uint64_t slow_bytes, slow_ms;
+    unsigned tries;    /* 0: FETCH_TRIES */
+    uint64_t part_max; /* bytes of a part, at most; 0: FETCH_PART */
     uint64_t total_ms; /* for words */
     uint64_t until;    /* clock_boot() by which it has to be over */
     unsigned connections;

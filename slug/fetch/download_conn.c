@@ -43,8 +43,8 @@ static int take_bytes(struct conn *c, const char *data, size_t n)
     struct download *d = c->d;
 
     if (c->r.at + n > d->o.compressed_max) {
-        err_say(&d->e, EFBIG, "%s: over the limit of %llu compressed bytes", d->o.store->shown,
-                (unsigned long long)d->o.compressed_max);
+        err_say(&d->e, EFBIG, "%s: over the limit of %llu compressed bytes (compressed_max)",
+                d->o.store->shown, (unsigned long long)d->o.compressed_max);
         return blame(d, "download", FAULT_APP);
     }
     int r = outlet_put(d->o.outlet, c->r.at, data, n, &d->e);
@@ -263,7 +263,7 @@ static int try_later(struct conn *c, const char *step, struct err *e)
     conn_stop(c);
     c->due = clock_boot() + wait;
     d->step = step;
-    if (c->tries < DOWNLOAD_TRIES && c->due < d->o.until)
+    if (c->tries < d->o.tries && c->due < d->o.until)
         return 0;
     /* Others get on: the store only wants fewer at once. */
     if (download_running(d) > 0 && d->last_byte > c->began) {

@@ -40,7 +40,8 @@ static enum answer check_length(struct download *d)
 {
     if (d->total < 0 || (uint64_t)d->total <= d->o.compressed_max)
         return ANSWER_TAKEN;
-    err_say(&d->e, EFBIG, "%s: %lld bytes are over the limit of %llu compressed bytes",
+    err_say(&d->e, EFBIG,
+            "%s: %lld bytes are over the limit of %llu compressed bytes (compressed_max)",
             d->o.store->shown, (long long)d->total, (unsigned long long)d->o.compressed_max);
     return failed(d, "download", FAULT_APP);
 }
@@ -70,7 +71,7 @@ static void decide_parts(struct conn *c)
         return;
     note_distance(c);
     tune_init(&d->tune, d->n_conns, d->wait_usec);
-    d->part_length = parts_length((uint64_t)d->total, d->n_conns);
+    d->part_length = parts_length((uint64_t)d->total, d->n_conns, d->o.part_max);
     c->r.end = d->part_length;
     parts_init(&d->parts, c->r.end, c->stop);
 }

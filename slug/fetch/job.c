@@ -15,7 +15,8 @@
     {                                                                                              \
         .compressed = FETCH_COMPRESSED_MAX, .connect_ms = FETCH_CONNECT_MS,                        \
         .stall_ms = FETCH_STALL_MS, .total_ms = FETCH_TOTAL_MS, .slow_bytes = FETCH_SLOW_BYTES,    \
-        .slow_ms = FETCH_SLOW_MS, .connections = FETCH_CONNECTIONS, .spool = -1, .pipe = -1        \
+        .slow_ms = FETCH_SLOW_MS, .connections = FETCH_CONNECTIONS, .tries = FETCH_TRIES,          \
+        .part = FETCH_PART, .spool = -1, .pipe = -1                                                \
     }
 
 void job_done(struct job *j)
@@ -104,6 +105,8 @@ static int take_limits(const json_t *obj, struct job *j, struct err *e)
         {"slow_bytes", 0, INT32_MAX, &j->slow_bytes},
         {"slow_ms", 1, MS_MAX, &j->slow_ms},
         {"connections", 1, FETCH_CONNECTIONS_MAX, &j->connections},
+        {"tries", 1, FETCH_TRIES_MAX, &j->tries},
+        {"part", FETCH_PART_MIN, INT64_MAX, &j->part},
     };
     const json_t *limits = json_object_get(obj, "limits");
 

@@ -24,7 +24,8 @@ struct job {
     json_t *failed; /* an array: what earlier rounds tried */
     bool allow_http;
     bool anew; /* the first mirror's object has changed once already */
-    uint64_t compressed, connect_ms, stall_ms, total_ms, slow_bytes, slow_ms, connections;
+    uint64_t compressed, connect_ms, stall_ms, total_ms, slow_bytes, slow_ms, connections, tries,
+        part;
     int spool, pipe;
 };
 

@@ -59,8 +59,9 @@ static int copy_file(struct mirrors *m, struct store *s, struct err *e)
     if (fstat(s->file, &st) < 0)
         return err_set(e, errno, "%s", s->shown);
     if ((uint64_t)st.st_size > m->j->compressed) {
-        err_say(e, EFBIG, "%s: %lld bytes are over the limit of %llu compressed bytes", s->shown,
-                (long long)st.st_size, (unsigned long long)m->j->compressed);
+        err_say(e, EFBIG,
+                "%s: %lld bytes are over the limit of %llu compressed bytes (compressed_max)",
+                s->shown, (long long)st.st_size, (unsigned long long)m->j->compressed);
         return err_blame(e, FAULT_APP);
     }
     o->spool = s->file;
@@ -94,6 +95,8 @@ static int copy_network(struct mirrors *m, struct store *s, struct err *e)
         .stall_ms = m->j->stall_ms,
         .slow_bytes = m->j->slow_bytes,
         .slow_ms = m->j->slow_ms,
+        .tries = (unsigned)m->j->tries,
+        .part_max = m->j->part,
         .total_ms = m->j->total_ms,
         .until = m->until,
         .connections = (unsigned)m->j->connections,

@@ -39,7 +39,7 @@ static int take_limits(const json_t *obj, struct slug_limits *l, struct err *e)
     } const fields[] = {
         {"compressed", INT64_MAX, &l->compressed}, {"unpacked", INT64_MAX, &l->unpacked},
         {"entries", INT64_MAX, &l->entries},       {"depth", FETCH_NAME_MAX, &l->depth},
-        {"ratio", INT64_MAX, &l->ratio},
+        {"ratio", INT64_MAX, &l->ratio},           {"name", FETCH_COMPONENT_MAX, &l->name},
     };
     const json_t *limits = json_object_get(obj, "limits");
 

@@ -35,7 +35,7 @@ static ssize_t pipe_read(struct stream *base, void *buf, size_t cap, struct err 
         return err_set(e, errno, "read the slug");
     p->bytes += (uint64_t)n;
     if (p->bytes > p->max) {
-        err_say(e, EFBIG, "the slug is over the limit of %llu compressed bytes",
+        err_say(e, EFBIG, "the slug is over the limit of %llu compressed bytes (compressed_max)",
                 (unsigned long long)p->max);
         return err_blame(e, FAULT_APP);
     }

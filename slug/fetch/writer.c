@@ -69,6 +69,8 @@ static int make_path(struct writer *w, const char *path, int *ret, struct err *e
         memcpy(part, p, len);
         part[len] = '\0';
         bool made = mkdirat(dir, part, MODE_BUILDING) == 0;
+        if (made && archive_imply(&w->implied, len, e) < 0)
+            return -e->errnum;
         if (!made && errno != EEXIST)
             return disk_failed(w, errno, w->entry.path, e);
         int next = open_beneath(dir, part, OPEN_PATH_DIR);

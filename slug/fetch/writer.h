@@ -27,7 +27,8 @@ struct writer {
     bool begun;              /* there has been an entry */
     struct slug_entry entry; /* the last one; its texts are the walk's */
     int file;                /* what its data goes to */
-    FILE *dirs;              /* what is to be applied to directories */
+    struct slug_implied implied;
+    FILE *dirs; /* what is to be applied to directories */
     uint64_t usec;
 };
 

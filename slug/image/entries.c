@@ -11,9 +11,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define NSEC_PER_SEC  1000000000u
-#define NODES_MAX     (1u << 30) /* nodes have 32 bits */
-#define NODES_IMPLIED (1u << 16)
+#define NSEC_PER_SEC 1000000000u
+#define NODES_MAX    (1u << 30) /* nodes have 32 bits */
 
 /* A record's head as it goes over the wire; every member lies at a multiple of its size. */
 struct wire {
@@ -33,16 +32,13 @@ static_assert(ENTRIES_BUFFER >= 2 * ENTRIES_RECORD_MAX, "a record fits");
 
 void image_limits_for(const struct slug_limits *limits, struct image_limits *ret)
 {
-    uint64_t padding, nodes = limits->entries;
+    uint64_t padding, nodes = limits->entries < NODES_MAX ? limits->entries : NODES_MAX;
 
-    /* A small limit is about entries: what they imply gets some room of its own. */
-    if (nodes > NODES_MAX)
-        nodes = NODES_MAX;
-    nodes += nodes < NODES_IMPLIED ? nodes : NODES_IMPLIED;
     *ret = (struct image_limits){
         .entries = limits->entries,
-        .nodes = nodes,
+        .nodes = nodes + ARCHIVE_IMPLIED_MAX,
         .depth = limits->depth,
+        .name = limits->name,
         .texts = IMAGE_TEXTS_MAX,
     };
     /* The first block and, of each file, what fills its last one. */
@@ -152,18 +148,12 @@ static int violates(struct err *e, const char *what)
     return err_say(e, EBADMSG, "%s", what);
 }
 
-static int over_limit(struct err *e, const char *what, uint64_t limit)
-{
-    err_say(e, EFBIG, "the archive is over the limit of %llu %s", (unsigned long long)limit, what);
-    return err_blame(e, FAULT_APP);
-}
-
 /* TEXT as a path of the archive: as archive_path() would have made it. */
 static int check_path(const char *text, const struct image_limits *limits, const char *what,
                       struct err *e)
 {
     char normal[FETCH_NAME_MAX];
-    int r = archive_path(text, limits->depth, normal, e);
+    int r = archive_path(text, limits->depth, limits->name, normal, e);
 
     if (r == 0 && strcmp(normal, text) != 0)
         r = err_say(e, EBADMSG, "is not in its normal form");
@@ -183,7 +173,7 @@ static int check_data(const struct wire *w, const struct image_limits *limits, s
     if (w->offset < IMAGE_BLOCK)
         return violates(e, "the data lie in the first block");
     if (__builtin_add_overflow(w->offset, w->size, &end) || end > limits->data)
-        return over_limit(e, "bytes of data", limits->data);
+        return archive_over_limit(e, "bytes of data", limits->data);
     return 0;
 }
 
@@ -193,7 +183,7 @@ static int check_end(const struct wire *w, const struct image_limits *limits, st
         return violates(e, "the end has fields of an entry");
     if (w->size < IMAGE_BLOCK || w->size % IMAGE_BLOCK != 0)
         return violates(e, "the data's end is not a multiple of a block");
-    return w->size > limits->data ? over_limit(e, "bytes of data", limits->data) : 0;
+    return w->size > limits->data ? archive_over_limit(e, "bytes of data", limits->data) : 0;
 }
 
 /* The fields of all entries. */
@@ -329,7 +319,7 @@ static int check_order(struct entries_in *in, const struct entry *entry, struct 
     uint64_t end = entry->offset + image_blocks(entry->e.size) * IMAGE_BLOCK;
 
     if (!entry->end && in->records > in->limits->entries)
-        return over_limit(e, "entries", in->limits->entries);
+        return archive_over_limit(e, "entries (entries_max)", in->limits->entries);
     if (!entry->end && end > in->data_end)
         in->data_end = end;
     if (entry->end && entry->data_end < in->data_end)

@@ -55,10 +55,11 @@ struct image_limits {
     uint64_t entries; /* records */
     uint64_t nodes;   /* directories that only their content names counted too */
     uint64_t depth;   /* components of a path */
+    uint64_t name;    /* bytes of a component */
     uint64_t data;    /* bytes up to the data's end, blocks counted whole */
     uint64_t texts;   /* bytes of names and targets that are kept in memory */
 };
-#define IMAGE_TEXTS_MAX (24ull << 20)
+#define IMAGE_TEXTS_MAX (1024ull + ARCHIVE_TEXTS_MAX + ARCHIVE_IMPLIED_TEXTS_MAX)
 /* Those that go with LIMITS. */
 void image_limits_for(const struct slug_limits *limits, struct image_limits *ret);
 

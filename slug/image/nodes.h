@@ -49,6 +49,7 @@ struct tree {
     size_t cap_dents, cap_inodes, cap_texts;
     uint32_t free_inode; /* UINT32_MAX: none */
     size_t n_free;
+    struct slug_implied implied;
     uint64_t seed;
     bool begun;        /* there was an entry */
     uint32_t last_dir; /* the dent of the directory of the last path, */

@@ -107,6 +107,8 @@ int image_job_parse(struct frame *f, struct image_job *ret, struct err *e)
         r = number(request, "unpacked", limits.unpacked, INT64_MAX, &limits.unpacked, e);
     if (r == 0)
         r = number(request, "depth", limits.depth, INT64_MAX, &limits.depth, e);
+    if (r == 0)
+        r = number(request, "name", limits.name, FETCH_COMPONENT_MAX, &limits.name, e);
     if (r < 0)
         return r;
     *ret = (struct image_job){

@@ -6,7 +6,8 @@
  * the control connection:
  *
  *  dynod -> image, first; descriptors: [0] its end of the entries' socketpair, [1] the image
- *    {"image": {"uid": N, "gid": N, "entries": N, "unpacked": BYTES, "depth": N}}
+ *    {"image": {"uid": N, "gid": N, "entries": N, "unpacked": BYTES, "depth": N,
+ *               "name": BYTES}}
  *        who owns what is in the image; limits, absent: fetch.h's
  *  dynod -> image, when unpack has exited
  *    {"finish": {"digest": HEX}}                 the slug's; dynod has closed its copies of

@@ -20,12 +20,6 @@ static int no_memory(struct err *e)
     return err_set(e, ENOMEM, "remember the archive's entries");
 }
 
-static int over_limit(struct err *e, const char *what, uint64_t limit)
-{
-    err_say(e, EFBIG, "the archive is over the limit of %llu %s", (unsigned long long)limit, what);
-    return err_blame(e, FAULT_APP);
-}
-
 /* What reserve() took for LEN bytes: whole steps. */
 static size_t bytes_of(size_t len)
 {
@@ -117,7 +111,7 @@ static int grow_slots(struct tree *t)
 static int add_text(struct tree *t, const void *text, size_t len, struct err *e)
 {
     if (t->n_texts + len > t->limits->texts || t->n_texts + len > UINT32_MAX)
-        return over_limit(e, "bytes of names and links", t->limits->texts);
+        return archive_over_limit(e, "bytes of names and links", t->limits->texts);
     if (reserve((void **)&t->texts, &t->cap_texts, t->n_texts + len, 1) < 0)
         return no_memory(e);
     memcpy(t->texts + t->n_texts, text, len);
@@ -168,7 +162,7 @@ static int add_dent(struct tree *t, uint32_t parent, const char *name, size_t le
     int r;
 
     if (t->n_dents > t->limits->nodes)
-        return over_limit(e, "entries and directories", t->limits->nodes);
+        return archive_over_limit(e, "entries and directories", t->limits->nodes);
     if (reserve((void **)&t->dents, &t->cap_dents, t->n_dents + 1, sizeof(*t->dents)) < 0 ||
         grow_slots(t) < 0)
         return no_memory(e);
@@ -232,7 +226,9 @@ static int step_down(struct tree *t, const struct slug_entry *entry, const char 
     if (next == 0 && !make)
         return archive_refuse(e, entry->path, WHY_LINK_MISSING);
     if (next == 0) {
-        r = add_inode(t, NODE_DIR, IMAGE_MODE_IMPLIED, &entry->mtime, &inode, e);
+        r = archive_imply(&t->implied, len, e);
+        if (r == 0)
+            r = add_inode(t, NODE_DIR, IMAGE_MODE_IMPLIED, &entry->mtime, &inode, e);
         if (r == 0)
             r = add_dent(t, *dir, name, len, inode, &next, e);
     } else if (inode_of(t, next)->kind == NODE_SYMLINK) {

@@ -35,8 +35,12 @@ static void look_at(int image, uint64_t bytes, uint64_t data_end)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-    static const struct image_limits limits = {
-        .entries = 1000, .nodes = 2000, .depth = 64, .data = DATA_MAX, .texts = 1u << 18};
+    static const struct image_limits limits = {.entries = 1000,
+                                               .nodes = 2000,
+                                               .depth = 64,
+                                               .name = 255,
+                                               .data = DATA_MAX,
+                                               .texts = 1u << 18};
     static const char old[64] = "what was there before";
     struct err e = ERR_INIT;
     uint64_t end = 0, bytes;

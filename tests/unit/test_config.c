@@ -133,11 +133,17 @@ static void defaults_are_the_documented_ones(void **state)
     assert_int_equal(c.compressed_max, 500 * MIB);
     assert_int_equal(c.unpacked_max, 4096 * MIB);
     assert_int_equal(c.entries_max, 500000);
+    assert_int_equal(c.depth_max, 256);
+    assert_int_equal(c.name_max, 255);
     assert_int_equal(c.ratio_max, 200);
     assert_int_equal(c.fetch_connect, 10 * SEC);
     assert_int_equal(c.fetch_stall, 30 * SEC);
     assert_int_equal(c.fetch_total, 900 * SEC);
     assert_int_equal(c.fetch_connections, 16);
+    assert_int_equal(c.fetch_part, 16 * MIB);
+    assert_int_equal(c.fetch_tries, 4);
+    assert_int_equal(c.fetch_slow, 10240);
+    assert_int_equal(c.fetch_slow_time, 60 * SEC);
     assert_string_equal(c.stores.s3_endpoint, "");
     assert_string_equal(c.stores.s3_region, "us-east-1");
     assert_string_equal(c.stores.s3_path_style, "auto");
@@ -460,6 +466,11 @@ static void what_stores_may_be(void **state)
         {"https_hosts=a:0", "a list of hosts"},
         {"fetch_connections=0", "1 to 64"},
         {"fetch_connections=65", "1 to 64"},
+        {"depth_max=0", "1 to 4096"},
+        {"name_max=256", "1 to 255"},
+        {"fetch_part=1k", "1M to 1T"},
+        {"fetch_tries=0", "1 to 100"},
+        {"fetch_slow=2G", "1 to 1G"},
     };
     struct config c = read_text(*state, "[store]\n"
                                         "s3_endpoint = http://127.0.0.1:9000/x\n"
@@ -472,6 +483,7 @@ static void what_stores_may_be(void **state)
                                         "https_hosts = a.example  10.0.0.1:8443\n"
                                         "https_hosts += [::1]:443\n"
                                         "https_token_file = /t\n"
+                                        "fetch_slow = 0\n"
                                         "fetch_connections = 64\n");
     struct err e = ERR_INIT;
 

@@ -256,7 +256,7 @@ static void bombs_are_stopped(void **state)
     assert_int_equal(e.errnum, EFBIG);
     assert_non_null(strstr(e.text, "limit of 10485760 unpacked bytes"));
     assert_true(burst(0, 200, &e) < 66u << 20);
-    assert_non_null(strstr(e.text, "limit of 200 times its size"));
+    assert_non_null(strstr(e.text, "limit of 200 times its size (ratio_max)"));
 }
 
 static void the_hash_counts_and_limits(void **state)

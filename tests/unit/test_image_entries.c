@@ -166,7 +166,7 @@ static void paths_must_be_normal(void **state)
     assert_decode(&r, 1, NULL, FAULT_NONE);
     limits.depth = 3;
     r = raw(ENTRY_DIR, "a/b/c/d", "");
-    assert_decode(&r, -ENAMETOOLONG, "over the limit of directories in one another", FAULT_APP);
+    assert_decode(&r, -ENAMETOOLONG, "over the limit of 3 directories in one another", FAULT_APP);
 }
 
 static void sizes_do_not_overflow(void **state)

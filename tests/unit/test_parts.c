@@ -1,5 +1,6 @@
 /* The pure parts of the download: ranges, the number of connections, header fields, waiting. */
 #include "base/clock.h"
+#include "slug/fetch.h"
 #include "slug/fetch/head.h"
 #include "slug/fetch/parts.h"
 #include "slug/fetch/transport.h"
@@ -91,10 +92,10 @@ static void no_byte_is_lost(void **state)
 static void parts_have_a_fitting_length(void **state)
 {
     (void)state;
-    assert_int_equal(parts_length(20u << 20, 16), PART_MIN);
-    assert_int_equal(parts_length(160u << 20, 16), 10u << 20);
-    assert_int_equal(parts_length(1000u << 20, 16), PART_MAX);
-    assert_int_equal(parts_length((160u << 20) + 1, 16),
+    assert_int_equal(parts_length(20u << 20, 16, FETCH_PART), FETCH_PART / 2);
+    assert_int_equal(parts_length(160u << 20, 16, FETCH_PART), 10u << 20);
+    assert_int_equal(parts_length(1000u << 20, 16, FETCH_PART), FETCH_PART);
+    assert_int_equal(parts_length((160u << 20) + 1, 16, FETCH_PART),
                      (10u << 20) + 1); /* not a 17th of 1 byte */
 }
 

@@ -39,6 +39,15 @@ static int set_up(void **state)
     return mkdtemp(base) ? 0 : -1;
 }
 
+/* For trees of many directories, which cost a disk a block each. */
+static int set_up_in_memory(void **state)
+{
+    (void)state;
+    slug_limits_default(&limits);
+    (void)snprintf(base, sizeof(base), "/dev/shm/unpack-test-XXXXXX");
+    return mkdtemp(base) ? 0 : set_up(state);
+}
+
 static int tear_down(void **state)
 {
     struct err e = ERR_INIT;
@@ -446,6 +455,12 @@ static void case_3_hard_links(void **state)
     procfile(&t);
     tar_hardlink(&t, "app/h", "app/nope");
     assert_refused(&t, "archive", "what is not there");
+    procfile(&t);
+    tar_hardlink(&t, "app/h", ".");
+    assert_refused(&t, "archive", "app/h: is a hard link to what is not a file");
+    procfile(&t);
+    tar_hardlink(&t, "app/h", "app/./");
+    assert_refused(&t, "archive", "app/h: is a hard link to what is not a file");
     assert_int_equal(stat_of("canary").st_nlink, 1);
     tar_hardlink(&t, "h", in_base("canary"));
     control(&t);
@@ -629,7 +644,8 @@ static void case_10_too_many_too_deep_too_long(void **state)
         if (deep == 256)
             assert_ok(&t);
         else
-            assert_refused(&t, "archive", "over the limit of directories in one another");
+            assert_refused(&t, "archive",
+                           "over the limit of 256 directories in one another (depth_max)");
         str_done(&path);
     }
     for (int i = 0; i < 100000; i++)
@@ -658,6 +674,94 @@ static void case_10_too_many_too_deep_too_long(void **state)
 }
 
 /* libarchive reads the headers of an entry, and the map of a sparse file, into memory. */
+/* What has no entry of its own costs as much as what has one: each way of unpacking has the same
+ * limit. N entries, each below DEPTH directories of its own with names of LEN bytes. */
+static void add_implied(struct str *t, int n, int depth, int len)
+{
+    char path[FETCH_NAME_MAX + 300];
+
+    procfile(t);
+    for (int i = 0; i < n; i++) {
+        size_t used = (size_t)snprintf(path, sizeof(path), "app");
+
+        for (int k = 0; k < depth; k++)
+            used += (size_t)snprintf(path + used, sizeof(path) - used, "/%0*d", len, i);
+        (void)snprintf(path + used, sizeof(path) - used, "/x");
+        tar_pax_one(t, "path", path);
+        tar_file(t, "x", 0644, "x");
+    }
+}
+
+static void what_is_implied_has_limits(void **state)
+{
+    struct str t = {0};
+
+    (void)state;
+    limits.ratio = 1000000;
+    add_implied(&t, 263, 250, 3);
+    assert_refused(&t, "archive",
+                   "over the limit of 65536 directories that have no entry of their own");
+    add_implied(&t, 2250, 15, 250);
+    assert_refused(&t, "archive",
+                   "over the limit of 8388608 bytes of names of directories without an entry");
+}
+
+static void names_and_links_have_a_limit(void **state)
+{
+    struct str t = {0}, records = {0};
+    char target[4000];
+
+    (void)state;
+    limits.ratio = 1000000;
+    memset(target, 't', sizeof(target) - 1);
+    target[sizeof(target) - 1] = '\0';
+    procfile(&t);
+    for (int i = 0; i < 4300; i++) {
+        char name[32];
+
+        (void)snprintf(name, sizeof(name), "app/%d", i);
+        pax_record(&records, "linkpath", target, strlen(target));
+        tar_pax(&t, 'x', &records);
+        tar_symlink(&t, name, "x");
+    }
+    assert_refused(&t, "archive", "over the limit of 16777216 bytes of names and links");
+}
+
+/* Each limit of the configuration, and its key in the words. */
+static void limits_name_their_keys(void **state)
+{
+    struct str t = {0};
+
+    (void)state;
+    limits.name = 8;
+    procfile(&t);
+    assert_ok(&t);
+    tar_file(&t, "app/ninebytes", 0644, "");
+    assert_refused(&t, "archive", "app/ninebytes: a name is over the limit of 8 bytes (name_max)");
+    slug_limits_default(&limits);
+    limits.depth = 3;
+    tar_file(&t, "app/b/Procfile", 0644, "");
+    procfile(&t);
+    assert_ok(&t);
+    tar_file(&t, "app/b/c/d", 0644, "");
+    assert_refused(&t, "archive",
+                   "app/b/c/d: over the limit of 3 directories in one another (depth_max)");
+    slug_limits_default(&limits);
+    limits.entries = 1;
+    procfile(&t);
+    tar_file(&t, "app/x", 0644, "");
+    assert_refused(&t, "archive", "over the limit of 1 entries (entries_max)");
+    slug_limits_default(&limits);
+    limits.unpacked = 10;
+    procfile(&t);
+    tar_file(&t, "app/x", 0644, "0");
+    assert_refused(&t, "archive", "over the limit of 10 unpacked bytes (unpacked_max)");
+    slug_limits_default(&limits);
+    limits.compressed = 40;
+    procfile(&t);
+    assert_refused(&t, "download", "over the limit of 40 compressed bytes (compressed_max)");
+}
+
 static void headers_are_bounded(void **state)
 {
     static const char zeros[100000];
@@ -916,6 +1020,9 @@ int main(void)
         TEST(attributes_are_not_applied),
         TEST(case_9_sparse_files),
         TEST(case_10_too_many_too_deep_too_long),
+        cmocka_unit_test_setup_teardown(what_is_implied_has_limits, set_up_in_memory, tear_down),
+        TEST(names_and_links_have_a_limit),
+        TEST(limits_name_their_keys),
         TEST(headers_are_bounded),
         TEST(case_11_not_what_it_should_be),
         TEST(gzip_in_gzip_is_not_unpacked_twice),

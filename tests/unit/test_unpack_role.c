@@ -428,26 +428,6 @@ static void each_limit_is_named(void **state)
     assert_non_null(strstr(res.e.text, "compressed bytes"));
     close(image);
     str_done(&gz);
-
-    /* The tree that the archive implies is the role image's to bound. */
-    slug_limits_default(&limits);
-    limits.entries = 3;
-    procfile(&t);
-    for (int i = 0; i < 3; i++) {
-        char name[700] = "app";
-
-        for (int k = 0; k < 100; k++)
-            (void)snprintf(name + strlen(name), 8, "/%d-%d", k, i);
-        tar_pax_one(&t, "path", name);
-        tar_file(&t, "x", 0644, "x");
-    }
-    gz = pack(&t);
-    image = new_image();
-    res = roles_image(gz.data, gz.len, 4096, image, &limits, &status);
-    assert_failed(&res, -EFBIG, "archive", "over the limit of 6 entries and directories",
-                  FAULT_APP);
-    close(image);
-    str_done(&gz);
 }
 
 /* --- what fails around it ----------------------------------------------------------------------
