@@ -1,4 +1,4 @@
-/* scratch.c - choosing the way, what is made ahead, and what is promised. */
+/* scratch.c - what is promised, what is made ahead, and whose it is. */
 #include "isolate/scratch.h"
 
 #include "base/clock.h"
@@ -16,36 +16,6 @@
 #include <sys/stat.h>
 #include <sys/statfs.h>
 
-#define NAME_LEN    192
-#define RETIRED_MAX 4096 /* project ids that wait for their trees to be removed */
-
-/* Of a dyno, or (SPARE) made ahead. */
-struct entry {
-    TAILQ_ENTRY(entry) link;
-    char name[NAME_LEN];
-    struct scratch_quota quota;
-    uint64_t used;    /* of quota.bytes, on the disk */
-    uint32_t project; /* 0: none */
-    int fd;           /* of a spare */
-};
-TAILQ_HEAD(entries, entry);
-
-struct scratches {
-    int dirfd;
-    char path[256];
-    bool rootless;
-    enum scratch_way way;
-    uint64_t keep_free;
-    double overcommit;
-    struct scratch_template *templates;
-    size_t n_templates;
-    struct entries dynos, spares;
-    uint32_t next_project;
-    uint32_t retired[RETIRED_MAX];
-    size_t n_retired;
-    char text[300];
-};
-
 static bool same_quota(const struct scratch_quota *a, const struct scratch_quota *b)
 {
     return a->bytes == b->bytes && a->inodes == b->inodes;
@@ -58,9 +28,9 @@ void scratch_done(struct scratch *scratch)
 
 /* --- What is promised --- */
 
-static uint64_t outstanding(const struct entries *list)
+static uint64_t outstanding(const struct scratch_entries *list)
 {
-    const struct entry *entry;
+    const struct scratch_entry *entry;
     uint64_t sum = 0;
 
     TAILQ_FOREACH (entry, list, link)
@@ -68,7 +38,7 @@ static uint64_t outstanding(const struct entries *list)
     return sum;
 }
 
-static uint64_t kept_free(const struct scratches *s, uint64_t disk)
+uint64_t scratch_kept_free(const struct scratches *s, uint64_t disk)
 {
     return s->keep_free < disk / 20 ? s->keep_free : disk / 20;
 }
@@ -84,8 +54,8 @@ static int check_room(const struct scratches *s, uint64_t wanted, struct err *e)
     if (fstatfs(s->dirfd, &fs) < 0)
         return err_set(e, errno, "look at the disk of %s", s->path);
     uint64_t block = (uint64_t)fs.f_bsize, available = (uint64_t)fs.f_bavail * block;
-    uint64_t kept = kept_free(s, (uint64_t)fs.f_blocks * block);
-    uint64_t promised = outstanding(&s->dynos) + outstanding(&s->spares);
+    uint64_t kept = scratch_kept_free(s, (uint64_t)fs.f_blocks * block);
+    uint64_t promised = outstanding(&s->dynos) + outstanding(&s->spares) + outstanding(&s->asked);
     double room = available > kept ? (double)(available - kept) * s->overcommit : 0;
     if ((double)promised + (double)wanted <= room)
         return 0;
@@ -108,7 +78,7 @@ static int make_part(int dir, const char *name, mode_t mode, struct err *e)
     return fchmodat(dir, name, mode, 0) < 0 ? err_set(e, errno, "set the mode of %s", name) : 0;
 }
 
-static int make_parts(int dir, struct err *e)
+int scratch_make_parts(int dir, struct err *e)
 {
     int r = make_part(dir, "upper", 0755, e);
 
@@ -151,11 +121,11 @@ static uint32_t take_project(struct scratches *s)
 
 static void retire_project(struct scratches *s, uint32_t id)
 {
-    if (id && s->n_retired < RETIRED_MAX)
+    if (id && s->n_retired < SCRATCH_RETIRED_MAX)
         s->retired[s->n_retired++] = id; /* more: the next agent's sweep */
 }
 
-static int make_dir(struct scratches *s, struct entry *entry, int *ret_fd, struct err *e)
+static int make_dir(struct scratches *s, struct scratch_entry *entry, int *ret_fd, struct err *e)
 {
     int r = 0;
 
@@ -172,7 +142,7 @@ static int make_dir(struct scratches *s, struct entry *entry, int *ret_fd, struc
             r = scratch_project_mark(fd, entry->project, e);
     }
     if (r == 0)
-        r = make_parts(fd, e);
+        r = scratch_make_parts(fd, e);
     if (r == 0)
         *ret_fd = TAKE_FD(fd);
     return r;
@@ -187,7 +157,7 @@ static const struct scratch_template *find_template(const struct scratches *s,
     return NULL;
 }
 
-static int make_image(const struct scratches *s, const struct entry *entry, int *ret_fd,
+static int make_image(const struct scratches *s, const struct scratch_entry *entry, int *ret_fd,
                       struct err *e)
 {
     const struct scratch_template *t = find_template(s, &entry->quota);
@@ -198,7 +168,7 @@ static int make_image(const struct scratches *s, const struct entry *entry, int 
                        entry->quota.bytes);
     int r = scratch_image_mount(s->dirfd, t, &fd, e);
     if (r == 0)
-        r = make_parts(fd, e);
+        r = scratch_make_parts(fd, e);
     if (r == 0)
         *ret_fd = TAKE_FD(fd);
     return r;
@@ -209,29 +179,39 @@ static bool is_image(const struct scratches *s, const struct scratch_quota *quot
     return s->way == SCRATCH_IMAGE && quota->bytes;
 }
 
-static void entry_free(struct entry *entry)
+static void entry_free(struct scratch_entry *entry)
 {
     if (entry)
         fd_closep(&entry->fd);
     free(entry);
 }
 
-static void entry_freep(struct entry **entry)
+static void forget_asked(struct scratches *s)
+{
+    struct scratch_entry *entry;
+
+    while ((entry = TAILQ_FIRST(&s->asked))) {
+        TAILQ_REMOVE(&s->asked, entry, link);
+        entry_free(entry);
+    }
+}
+
+static void entry_freep(struct scratch_entry **entry)
 {
     entry_free(*entry);
 }
 
 static int make(struct scratches *s, const char *name, const struct scratch_quota *quota,
-                struct entry **ret, struct err *e)
+                struct scratch_entry **ret, struct err *e)
 {
     int r = check_room(s, quota->bytes, e);
 
     if (r < 0)
         return r;
-    scoped(entry_freep) struct entry *entry = calloc(1, sizeof(*entry));
+    scoped(entry_freep) struct scratch_entry *entry = calloc(1, sizeof(*entry));
     if (!entry)
         return err_set(e, ENOMEM, "make a scratch");
-    *entry = (struct entry){.quota = *quota, .fd = -1};
+    *entry = (struct scratch_entry){.quota = *quota, .fd = -1};
     if (snprintf(entry->name, sizeof(entry->name), "%s", name) >= (int)sizeof(entry->name))
         return err_say(e, ENAMETOOLONG, "a scratch named %s", name);
     r = is_image(s, quota) ? make_image(s, entry, &entry->fd, e)
@@ -247,7 +227,7 @@ static int make(struct scratches *s, const char *name, const struct scratch_quot
 /* --- Taking one --- */
 
 /* A spare's directory was made, used by nobody, and holds only its three. */
-static void remove_spare(struct scratches *s, struct entry *entry)
+static void remove_spare(struct scratches *s, struct scratch_entry *entry)
 {
     struct err ignored = ERR_INIT; /* the next agent sweeps it */
 
@@ -259,9 +239,9 @@ static void remove_spare(struct scratches *s, struct entry *entry)
     entry_free(entry);
 }
 
-static struct entry *find_spare(struct scratches *s, const struct scratch_quota *quota)
+static struct scratch_entry *find_spare(struct scratches *s, const struct scratch_quota *quota)
 {
-    struct entry *entry;
+    struct scratch_entry *entry;
 
     TAILQ_FOREACH (entry, &s->spares, link)
         if (same_quota(&entry->quota, quota))
@@ -269,7 +249,8 @@ static struct entry *find_spare(struct scratches *s, const struct scratch_quota 
     return NULL;
 }
 
-static int rename_spare(struct scratches *s, struct entry *entry, const char *name, struct err *e)
+static int rename_spare(struct scratches *s, struct scratch_entry *entry, const char *name,
+                        struct err *e)
 {
     if (!is_image(s, &entry->quota) &&
         syscall(SYS_renameat2, s->dirfd, entry->name, s->dirfd, name, 1 /* RENAME_NOREPLACE */) < 0)
@@ -280,9 +261,9 @@ static int rename_spare(struct scratches *s, struct entry *entry, const char *na
 
 /* *ret is on no list. */
 static int take_entry(struct scratches *s, const char *name, const struct scratch_quota *quota,
-                      struct entry **ret, struct err *e)
+                      struct scratch_entry **ret, struct err *e)
 {
-    struct entry *entry = find_spare(s, quota);
+    struct scratch_entry *entry = find_spare(s, quota);
 
     if (!entry) {
         int r = make(s, name, quota, ret, e);
@@ -307,7 +288,7 @@ int scratch_take(struct scratches *s, const char *name, uid_t uid, gid_t gid,
                  const struct scratch_quota *quota, struct scratch *ret, struct err *e)
 {
     static const struct scratch_quota none;
-    struct entry *entry = NULL;
+    struct scratch_entry *entry = NULL;
     int r;
 
     if (s->way == SCRATCH_PLAIN)
@@ -326,19 +307,51 @@ int scratch_take(struct scratches *s, const char *name, uid_t uid, gid_t gid,
     return 0;
 }
 
+/* So many are there, or asked for. */
+static unsigned count_ready(const struct scratches *s, const struct scratch_quota *quota)
+{
+    const struct scratch_entry *entry;
+    unsigned n = 0;
+
+    TAILQ_FOREACH (entry, &s->spares, link)
+        n += same_quota(&entry->quota, quota);
+    TAILQ_FOREACH (entry, &s->asked, link)
+        n += same_quota(&entry->quota, quota);
+    return n;
+}
+
+static int ask(struct scratches *s, const struct scratch_quota *quota, struct err *e)
+{
+    int r = check_room(s, quota->bytes, e);
+
+    if (r < 0)
+        return r;
+    struct scratch_entry *entry = calloc(1, sizeof(*entry));
+    if (!entry)
+        return err_set(e, ENOMEM, "ask for a scratch");
+    *entry = (struct scratch_entry){.quota = *quota, .fd = -1};
+    TAILQ_INSERT_TAIL(&s->asked, entry, link);
+    r = scratch_maker_ask(s, quota, e);
+    if (r < 0)
+        forget_asked(s); /* with the maker go all that it was asked for */
+    return r;
+}
+
 int scratch_ready(struct scratches *s, const struct scratch_quota *quota, unsigned n, struct err *e)
 {
     static const struct scratch_quota none;
-    struct entry *entry;
+    struct scratch_entry *entry;
     char name[40];
 
     if (s->way == SCRATCH_PLAIN)
         quota = &none;
-    TAILQ_FOREACH (entry, &s->spares, link)
-        if (same_quota(&entry->quota, quota) && n > 0)
-            n--;
-    if (n == 0)
+    if (count_ready(s, quota) >= n)
         return 0;
+    if (is_image(s, quota)) {
+        int r = ask(s, quota, e);
+
+        return r < 0 ? r : 1;
+    }
     (void)snprintf(name, sizeof(name), "spare-%016" PRIx64, random_u64());
     int r = make(s, name, quota, &entry, e);
     if (r < 0) {
@@ -351,11 +364,38 @@ int scratch_ready(struct scratches *s, const struct scratch_quota *quota, unsign
     return 1;
 }
 
+int scratch_ready_fd(const struct scratches *s)
+{
+    return s->maker;
+}
+
+int scratch_ready_hear(struct scratches *s, struct err *e)
+{
+    int fd = -1, r = scratch_maker_hear(s, &fd, e);
+    struct scratch_entry *entry = TAILQ_FIRST(&s->asked);
+
+    if (r == 0)
+        return 0;
+    if (r == -EPIPE || !entry) {
+        fd_closep(&fd);
+        forget_asked(s);
+        return r < 0 ? r : err_say(e, EPROTO, "a scratch that nobody asked for");
+    }
+    TAILQ_REMOVE(&s->asked, entry, link);
+    if (r < 0) {
+        entry_free(entry);
+        return r;
+    }
+    entry->fd = fd;
+    TAILQ_INSERT_TAIL(&s->spares, entry, link);
+    return 1;
+}
+
 /* --- Whose they are --- */
 
-static struct entry *find_dyno(const struct scratches *s, const char *name)
+static struct scratch_entry *find_dyno(const struct scratches *s, const char *name)
 {
-    struct entry *entry;
+    struct scratch_entry *entry;
 
     TAILQ_FOREACH (entry, &s->dynos, link)
         if (!strcmp(entry->name, name))
@@ -368,10 +408,10 @@ int scratch_adopt(struct scratches *s, const char *name, const struct scratch_qu
 {
     if (find_dyno(s, name))
         return 0;
-    struct entry *entry = calloc(1, sizeof(*entry));
+    struct scratch_entry *entry = calloc(1, sizeof(*entry));
     if (!entry)
         return err_set(e, ENOMEM, "remember the scratch of %s", name);
-    *entry = (struct entry){.quota = *quota, .fd = -1};
+    *entry = (struct scratch_entry){.quota = *quota, .fd = -1};
     (void)snprintf(entry->name, sizeof(entry->name), "%s", name);
     TAILQ_INSERT_TAIL(&s->dynos, entry, link);
     return 0;
@@ -379,7 +419,7 @@ int scratch_adopt(struct scratches *s, const char *name, const struct scratch_qu
 
 void scratch_forget(struct scratches *s, const char *name)
 {
-    struct entry *entry = find_dyno(s, name);
+    struct scratch_entry *entry = find_dyno(s, name);
 
     if (!entry)
         return;
@@ -390,7 +430,7 @@ void scratch_forget(struct scratches *s, const char *name)
 
 void scratch_note(struct scratches *s, const char *name, uint64_t bytes)
 {
-    struct entry *entry = find_dyno(s, name);
+    struct scratch_entry *entry = find_dyno(s, name);
 
     if (entry)
         entry->used = bytes;
@@ -426,141 +466,15 @@ bool scratch_is_full(const struct scratch_usage *usage)
            (usage->inodes_max > 0 && usage->inodes >= usage->inodes_max);
 }
 
-/* --- Choosing --- */
-
-/* A quota larger than the disk can never be kept. */
-static int check_disk(const struct scratches *s, const struct scratch_config *c, struct err *e)
-{
-    char want[24], have[24];
-    struct statfs fs;
-
-    if (fstatfs(s->dirfd, &fs) < 0)
-        return err_set(e, errno, "look at the disk of %s", s->path);
-    uint64_t disk = (uint64_t)fs.f_blocks * (uint64_t)fs.f_bsize;
-    double room = (double)(disk - kept_free(s, disk)) * s->overcommit;
-    if (c->n_quotas == 0 || (double)c->quotas[0].bytes <= room)
-        return 0;
-    (void)err_say(e, ENOSPC,
-                  "the disk of %s is too small for one dyno: the default size has disk = %s, and "
-                  "the whole disk is %s: make disk smaller in [size], or state_dir larger",
-                  s->path, format_bytes(want, sizeof(want), c->quotas[0].bytes),
-                  format_bytes(have, sizeof(have), disk));
-    return err_blame(e, FAULT_OPERATOR);
-}
-
-/* Whether one can be made, and looks as promised. */
-static int try_image(struct scratches *s, const struct scratch_config *c, struct err *e)
-{
-    struct scratch_usage usage = {0};
-    scoped_fd fd = -1;
-    int r = scratch_templates_make(c->quotas, c->n_quotas, c->helper, &s->templates, e);
-
-    if (r < 0)
-        return r;
-    s->n_templates = c->n_quotas;
-    for (size_t i = 0; r == 0 && i < c->n_quotas; i++) {
-        if (!c->quotas[i].bytes)
-            continue;
-        r = scratch_image_mount(s->dirfd, &s->templates[i], &fd, e);
-        if (r == 0 && scratch_usage(fd, &c->quotas[i], &usage) < 0)
-            r = err_say(e, EIO, "a scratch of %" PRIu64 " bytes has another size",
-                        c->quotas[i].bytes);
-        if (r == 0 && usage.bytes_max - usage.bytes < c->quotas[i].bytes)
-            r = err_say(e, EIO, "a scratch of %" PRIu64 " bytes has only %" PRIu64,
-                        c->quotas[i].bytes, usage.bytes_max - usage.bytes);
-        break; /* one shows that it works */
-    }
-    return r;
-}
-
-static int refuse(const char *way, const struct err *project, const struct err *image,
-                  struct err *e)
-{
-    if (!strcmp(way, "project"))
-        (void)err_say(e, project->errnum, "disk_quota = project: %.400s", project->text);
-    else if (!strcmp(way, "image"))
-        (void)err_say(e, image->errnum, "disk_quota = image: %.400s", image->text);
-    else
-        (void)err_say(e, image->errnum,
-                      "no way to hold dynos to their disk quota: as projects: %.150s; as images: "
-                      "%.150s (or disk_quota = none)",
-                      project->text, image->text);
-    return err_blame(e, FAULT_OPERATOR);
-}
-
-static int choose(struct scratches *s, const struct scratch_config *c, struct err *e)
-{
-    struct err project = ERR_INIT, image = ERR_INIT;
-    bool is_auto = !strcmp(c->way, "auto");
-
-    if (is_auto || !strcmp(c->way, "project")) {
-        s->way = SCRATCH_PROJECT;
-        if (scratch_project_works(s->dirfd, &project) == 0) {
-            scratch_project_sweep(s->dirfd);
-            return 0;
-        }
-    }
-    if (is_auto || !strcmp(c->way, "image")) {
-        s->way = SCRATCH_IMAGE;
-        if (try_image(s, c, &image) == 0)
-            return 0;
-    }
-    return refuse(c->way, &project, &image, e);
-}
-
-static bool any_quota(const struct scratch_config *c)
-{
-    for (size_t i = 0; i < c->n_quotas; i++)
-        if (c->quotas[i].bytes)
-            return true;
-    return false;
-}
-
-static const char *plain_because(const struct scratch_config *c)
-{
-    return c->rootless               ? "not without root: dynos share the disk"
-           : !strcmp(c->way, "none") ? "off (disk_quota = none): dynos share the disk"
-           : !any_quota(c)           ? "off (no size has disk): dynos share the disk"
-                                     : NULL;
-}
-
-int scratches_open(const struct scratch_config *config, struct scratches **ret, struct err *e)
-{
-    static const char *const words[] = {[SCRATCH_PROJECT] = "project quotas",
-                                        [SCRATCH_IMAGE] =
-                                            "an ext4 of its own for each dyno, on loop devices"};
-    scoped(scratches_freep) struct scratches *s = calloc(1, sizeof(*s));
-    const char *plain = plain_because(config);
-    int r = 0;
-
-    if (!s)
-        return err_set(e, ENOMEM, "open the scratches");
-    TAILQ_INIT(&s->dynos);
-    TAILQ_INIT(&s->spares);
-    s->dirfd = config->dirfd;
-    (void)snprintf(s->path, sizeof(s->path), "%s", config->path);
-    s->rootless = config->rootless;
-    s->keep_free = config->keep_free;
-    s->overcommit = config->overcommit;
-    s->next_project = SCRATCH_PROJECT_FIRST;
-    if (!plain)
-        r = check_disk(s, config, e);
-    if (r == 0 && !plain)
-        r = choose(s, config, e);
-    if (r < 0)
-        return r;
-    (void)snprintf(s->text, sizeof(s->text), "%s", plain ? plain : words[s->way]);
-    *ret = TAKE_PTR(s);
-    return 0;
-}
-
 void scratches_freep(struct scratches **sp)
 {
     struct scratches *s = *sp;
-    struct entry *entry;
+    struct scratch_entry *entry;
 
     if (!s)
         return;
+    scratch_maker_stop(s);
+    forget_asked(s);
     while ((entry = TAILQ_FIRST(&s->spares)))
         remove_spare(s, entry);
     while ((entry = TAILQ_FIRST(&s->dynos))) {
@@ -580,31 +494,4 @@ enum scratch_way scratches_way(const struct scratches *s)
 const char *scratches_text(const struct scratches *s)
 {
     return s->text;
-}
-
-void scratch_probe(const char *dir, bool rootless, enum scratch_way *ret_way, char *text,
-                   size_t text_size)
-{
-    static const struct scratch_quota one = {UINT64_C(16) << 20, 1024};
-    struct scratch_config c = {.path = dir,
-                               .way = "auto",
-                               .rootless = rootless,
-                               .helper = 65534,
-                               .quotas = &one,
-                               .n_quotas = 1,
-                               .overcommit = 1};
-    scoped(scratches_freep) struct scratches *s = NULL;
-    scoped_fd fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    struct err e = ERR_INIT;
-
-    c.dirfd = fd;
-    if (fd < 0)
-        (void)err_set(&e, errno, "open %s", dir);
-    if (fd < 0 || scratches_open(&c, &s, &e) < 0) {
-        *ret_way = SCRATCH_PLAIN;
-        (void)snprintf(text, text_size, "%s", e.text);
-        return;
-    }
-    *ret_way = s->way;
-    (void)snprintf(text, text_size, "%s", s->text);
 }

@@ -13,9 +13,10 @@
  * the disk, beside what is kept free for the platform's own state. A scratch that would break that
  * is refused. (`overcommit` loosens this: then a full disk shows inside as I/O errors.)
  *
- * Making one takes some 1.3 ms (image) or 0.1 ms (directory), so some are made ahead: they are
- * nobody's until they are taken, and are used once. Nothing here blocks for longer but
- * scratches_open(), which waits for mkfs.ext4. */
+ * Making an image takes some 1.3 ms on an idle machine, and much more on a busy one, where it waits
+ * for others; a directory takes 0.1 ms. So some are made ahead, images by a process of their own:
+ * they are nobody's until they are taken, and are used once. scratch_take() makes one itself where
+ * none is ready; scratches_open() waits for mkfs.ext4. */
 #ifndef ISOLATE_SCRATCH_H
 #define ISOLATE_SCRATCH_H
 
@@ -79,10 +80,17 @@ void scratch_done(struct scratch *scratch);
  * dyno is gone. -ENOSPC: the disk has no room for the promise; -EEXIST. */
 int scratch_take(struct scratches *s, const char *name, uid_t uid, gid_t gid,
                  const struct scratch_quota *quota, struct scratch *ret, struct err *e);
-/* Sees to it that N are ready for QUOTA, by making at most one. 1: one was made, call again at the
- * next turn of the loop; 0: there is nothing to do. */
+/* Sees to it that N are ready for QUOTA, or will be: makes a directory, or asks the process that
+ * makes images (which it starts first, where there is none yet) for one. 1: there is one more, call
+ * again for the next; 0: there is nothing to do. */
 int scratch_ready(struct scratches *s, const struct scratch_quota *quota, unsigned n,
                   struct err *e);
+/* The socket on which that process tells of an image, to wait for with POLLIN; -1: there is none.
+ * Another one when it was started again: look after each scratch_ready(). */
+int scratch_ready_fd(const struct scratches *s);
+/* Takes what it says. 1: one more is ready; 0: not yet. An error is about one that will not come;
+ * -EPIPE: the process is gone. */
+int scratch_ready_hear(struct scratches *s, struct err *e);
 /* NAME belongs to a dyno of an earlier agent, and counts as promised. */
 int scratch_adopt(struct scratches *s, const char *name, const struct scratch_quota *quota,
                   struct err *e);

@@ -4,7 +4,56 @@
 
 #include "isolate/scratch.h"
 
-#include <linux/types.h>
+#include <sys/queue.h>
+
+#define SCRATCH_NAME_MAX    192
+#define SCRATCH_RETIRED_MAX 4096 /* project ids that wait for their trees to be removed */
+
+/* Of a dyno, or (SPARE) made ahead. */
+struct scratch_entry {
+    TAILQ_ENTRY(scratch_entry) link;
+    char name[SCRATCH_NAME_MAX];
+    struct scratch_quota quota;
+    uint64_t used;    /* of quota.bytes, on the disk */
+    uint32_t project; /* 0: none */
+    int fd;           /* of a spare */
+};
+TAILQ_HEAD(scratch_entries, scratch_entry);
+
+struct scratches {
+    int dirfd;
+    char path[256];
+    bool rootless;
+    enum scratch_way way;
+    uint64_t keep_free;
+    double overcommit;
+    struct scratch_template *templates;
+    size_t n_templates;
+    struct scratch_entries dynos, spares;
+    struct scratch_entries asked; /* of the maker, in this order */
+    int maker;                    /* socket to it; -1: none */
+    pid_t maker_pid;
+    uint32_t next_project;
+    uint32_t retired[SCRATCH_RETIRED_MAX];
+    size_t n_retired;
+    char text[300];
+};
+
+/* scratch.c: of a disk of so many bytes, those that are never promised. */
+uint64_t scratch_kept_free(const struct scratches *s, uint64_t disk);
+
+/* The three directories of a scratch. */
+int scratch_make_parts(int dir, struct err *e);
+
+/* --- scratch_maker.c ------------------------------------------------------------------------- */
+
+int scratch_maker_start(struct scratches *s, struct err *e);
+void scratch_maker_stop(struct scratches *s);
+/* Asks it for an image; starts it when there is none. */
+int scratch_maker_ask(struct scratches *s, const struct scratch_quota *quota, struct err *e);
+/* 1: an image, which is the caller's. 0: not yet. Else why the oldest that was asked for is not to
+ * come; -EPIPE: nor any other. */
+int scratch_maker_hear(struct scratches *s, int *ret_fd, struct err *e);
 
 /* --- scratch_image.c ------------------------------------------------------------------------- */
 

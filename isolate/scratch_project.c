@@ -100,7 +100,9 @@ static int try_limit(int dir, uint32_t id, struct err *e)
     if (fstatfs(dir, &fs) < 0)
         return err_set(e, errno, "look at a scratch directory");
     if ((uint64_t)fs.f_blocks * (uint64_t)fs.f_bsize > 4 * probe.bytes)
-        return err_say(e, EOPNOTSUPP, "its limits are not enforced");
+        return err_say(e, EOPNOTSUPP,
+                       "it counts by projects, but holds nobody to "
+                       "limits: mount it with prjquota (ext4) or pquota (XFS)");
     return 0;
 }
 

@@ -1,8 +1,10 @@
 #include "core/ids.h"
 
+#include "base/log.h"
 #include "base/scoped.h"
 
 #include <errno.h>
+#include <sys/epoll.h>
 
 void ids_init(struct ids *ids, sd_event *loop, struct sandbox *sandbox, struct slots *uids,
               struct scratches *scratches, const struct scratch_quota *quota)
@@ -28,8 +30,11 @@ void ids_done(struct ids *ids)
         ids_put(ids, ids->spare_uid);
     ids->spare_uid = 0;
     fd_closep(&ids->spare_fd);
+    ids->made = sd_event_source_disable_unref(ids->made);
     ids->refill = sd_event_source_disable_unref(ids->refill);
 }
+
+static void watch_maker(struct ids *ids);
 
 static int make(struct ids *ids, uid_t *ret_uid, int *ret_fd, struct err *e)
 {
@@ -46,6 +51,32 @@ static int make(struct ids *ids, uid_t *ret_uid, int *ret_fd, struct err *e)
     return r;
 }
 
+static int on_made(sd_event_source *s, int fd, uint32_t revents, void *userdata)
+{
+    struct ids *ids = userdata;
+    struct err e = ERR_INIT;
+
+    (void)s;
+    (void)fd;
+    (void)revents;
+    if (scratch_ready_hear(ids->scratches, &e) < 0)
+        log_warn("scratch: %s", e.text);
+    watch_maker(ids);
+    return 0;
+}
+
+/* Without the watch the starts make their own. */
+static void watch_maker(struct ids *ids)
+{
+    int fd = scratch_ready_fd(ids->scratches);
+
+    if (ids->made && sd_event_source_get_io_fd(ids->made) == fd)
+        return;
+    ids->made = sd_event_source_disable_unref(ids->made);
+    if (fd >= 0)
+        (void)sd_event_add_io(ids->loop, &ids->made, fd, EPOLLIN, on_made, ids);
+}
+
 static int on_refill(sd_event_source *s, void *userdata)
 {
     struct ids *ids = userdata;
@@ -53,6 +84,7 @@ static int on_refill(sd_event_source *s, void *userdata)
 
     (void)s;
     (void)scratch_ready(ids->scratches, &ids->quota, 1, &ignored);
+    watch_maker(ids);
     if (!ids->spare_uid)
         (void)make(ids, &ids->spare_uid, &ids->spare_fd, &ignored);
     return 0;

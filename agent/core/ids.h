@@ -20,6 +20,7 @@ struct ids {
     struct scratches *scratches;
     struct scratch_quota quota; /* of the default size: one scratch of it is kept ready, too */
     sd_event_source *refill;    /* deferred */
+    sd_event_source *made;      /* what the maker of scratches says */
 };
 
 /* SANDBOX, UIDS and SCRATCHES are borrowed. */

@@ -9,6 +9,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -270,6 +271,22 @@ static void promises_are_kept_or_not_made(void **state)
     assert_loops(0);
 }
 
+/* Asks for N, and waits for those that a process makes. */
+static int ready(struct scratches *s, const struct scratch_quota *quota, unsigned n)
+{
+    struct err why = ERR_INIT;
+    int r = scratch_ready(s, quota, n, &why);
+
+    while (r == 1 && scratches_way(s) == SCRATCH_IMAGE) {
+        struct pollfd p = {.fd = scratch_ready_fd(s), .events = POLLIN};
+
+        assert_int_equal(poll(&p, 1, 10000), 1);
+        if (scratch_ready_hear(s, &why) != 0)
+            break;
+    }
+    return why.errnum ? -why.errnum : r;
+}
+
 static void one_made_ahead_is_used_once(void **state)
 {
     struct scratch_config c = config_of(geteuid() == 0 ? "image" : "none");
@@ -279,12 +296,11 @@ static void one_made_ahead_is_used_once(void **state)
 
     (void)state;
     must(scratches_open(&c, &s, e));
-    struct err why = ERR_INIT;
-    assert_int_equal(scratch_ready(s, &small, 1, &why), 1);
-    assert_int_equal(scratch_ready(s, &small, 1, &why), 0);
-    assert_int_equal(scratch_ready(s, &small, 2, &why), 1);
+    assert_int_equal(ready(s, &small, 1), 1);
+    assert_int_equal(ready(s, &small, 1), 0);
+    assert_int_equal(ready(s, &small, 2), 1);
     must(scratch_take(s, "a", uid, uid, &small, &a, e));
-    assert_int_equal(scratch_ready(s, &small, 2, &why), 1);
+    assert_int_equal(ready(s, &small, 2), 1);
     must(scratch_take(s, "b", uid, uid, &small, &b, e));
     int fd = openat(a.fd, "tmp/mine", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     assert_true(fd >= 0);
@@ -311,17 +327,38 @@ static void those_made_ahead_give_way(void **state)
 {
     struct scratch_config c = config_of("image");
     struct scratch scratch = SCRATCH_INIT;
+    struct scratches *s;
+
+    (void)state;
+    needs_root();
+    must(scratches_open(&c, &s, e));
+    unsigned n = 1;
+    while (n < 20 && ready(s, &other, n) == 1)
+        n++;
+    assert_int_equal(ready(s, &other, n), -ENOSPC);
+    must(scratch_take(s, "a", UID, UID, &small, &scratch, e));
+    scratch_done(&scratch);
+    scratches_freep(&s);
+    assert_loops(0);
+}
+
+static void a_maker_that_dies_is_replaced(void **state)
+{
+    struct scratch_config c = config_of("image");
     struct err why = ERR_INIT;
     struct scratches *s;
 
     (void)state;
     needs_root();
     must(scratches_open(&c, &s, e));
-    for (unsigned i = 1; i < 20 && scratch_ready(s, &other, i, &why) == 1;)
-        i++;
-    assert_int_equal(why.errnum, ENOSPC);
-    must(scratch_take(s, "a", UID, UID, &small, &scratch, e));
-    scratch_done(&scratch);
+    assert_int_equal(ready(s, &small, 1), 1);
+    (void)kill(s->maker_pid, SIGKILL);
+    struct pollfd p = {.fd = scratch_ready_fd(s), .events = POLLIN};
+    assert_int_equal(poll(&p, 1, 10000), 1);
+    assert_int_equal(scratch_ready_hear(s, &why), -EPIPE);
+    assert_int_equal(scratch_ready_fd(s), -1);
+    assert_int_equal(ready(s, &small, 2), 1);
+    assert_int_equal(count_loops(), 2);
     scratches_freep(&s);
     assert_loops(0);
 }
@@ -358,12 +395,12 @@ static void a_directory_has_no_quota(void **state)
 
 static void an_agent_that_is_killed_leaves_none(void **state)
 {
-    int ready[2];
+    int up[2];
     char c;
 
     (void)state;
     needs_root();
-    assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
+    assert_int_equal(pipe2(up, O_CLOEXEC), 0);
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
@@ -372,16 +409,16 @@ static void an_agent_that_is_killed_leaves_none(void **state)
         struct scratches *s;
         struct err why = ERR_INIT;
 
-        if (scratches_open(&config, &s, &why) < 0 || scratch_ready(s, &other, 1, &why) < 0 ||
+        if (scratches_open(&config, &s, &why) < 0 || ready(s, &other, 1) < 0 ||
             scratch_take(s, "a", UID, UID, &small, &scratch, &why) < 0)
             _exit(1);
-        (void)write(ready[1], "", 1);
+        (void)write(up[1], "", 1);
         (void)pause();
         _exit(2);
     }
-    (void)close(ready[1]);
-    assert_int_equal(read(ready[0], &c, 1), 1);
-    (void)close(ready[0]);
+    (void)close(up[1]);
+    assert_int_equal(read(up[0], &c, 1), 1);
+    (void)close(up[0]);
     assert_int_equal(count_loops(), 2);
     (void)kill(pid, SIGKILL);
     assert_int_equal(waitpid(pid, NULL, 0), pid);
@@ -467,6 +504,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(promises_are_kept_or_not_made, set_up, tear_down),
         cmocka_unit_test_setup_teardown(one_made_ahead_is_used_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(those_made_ahead_give_way, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_maker_that_dies_is_replaced, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_directory_has_no_quota, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_agent_that_is_killed_leaves_none, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_missing_is_named, set_up, tear_down),
