@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "base/str.h"
+#include "core/network.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -103,7 +104,8 @@ static int change_size(struct dyno *d, const char *size, unsigned *ret_later, st
     if (r == 0 && known &&
         (old.disk_bytes != limits.disk_bytes || old.disk_inodes != limits.disk_inodes))
         *ret_later |= RUN_LATER_DISK;
-    if (r == 0 && known && old.rate_bits != limits.rate_bits)
+    if (r == 0 && known && old.rate_bits != limits.rate_bits &&
+        network_set_rate(d, &limits, &ignored) < 0)
         *ret_later |= RUN_LATER_BANDWIDTH;
     return r;
 }

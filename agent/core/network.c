@@ -187,6 +187,13 @@ void network_unpublish(struct dyno *d)
     d->published = false;
 }
 
+int network_set_rate(struct dyno *d, const struct limits *limits, struct err *e)
+{
+    if (!d->agent->net || !d->run || !run_slot(d->run))
+        return err_say(e, ENOTSUP, "it shares the host's network");
+    return run_set_rate(d->run, d->agent->net, limits->rate_bits / 8, e);
+}
+
 bool network_listened(struct dyno *d, bool thorough)
 {
     struct agent *a = d->agent;

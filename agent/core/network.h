@@ -27,6 +27,8 @@ void network_put(struct agent *a, uint32_t slot);
 /* The port of D leads to its run. */
 int network_publish(struct dyno *d, struct err *e);
 void network_unpublish(struct dyno *d);
+/* The rate of LIMITS for the running D. -ENOTSUP: it shares the host's network. */
+int network_set_rate(struct dyno *d, const struct limits *limits, struct err *e);
 /* Whether something of D listens on its port, where others reach it. THOROUGH: as ready.h has it.
  */
 bool network_listened(struct dyno *d, bool thorough);

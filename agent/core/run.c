@@ -304,6 +304,13 @@ const char *run_address6(const struct run *r)
     return json_str(network_of(r), "address6", "");
 }
 
+int run_set_rate(const struct run *r, struct net *n, uint64_t rate, struct err *e)
+{
+    if (r->pidfd < 0)
+        return err_say(e, ESRCH, "%s is gone", r->id);
+    return net_set_rate(n, r->pidfd, run_slot(r), rate, e);
+}
+
 int run_diag_open(const struct run *r, int *ret_fd, struct err *e)
 {
     if (r->pidfd < 0)

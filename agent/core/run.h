@@ -118,6 +118,9 @@ bool run_status(const struct run *r, int *ret_wait_status, int *ret_errno);
 uint32_t run_slot(const struct run *r);
 const char *run_address(const struct run *r);
 const char *run_address6(const struct run *r);
+/* Changes the rate of its network, one of N's; net.h. */
+struct net;
+int run_set_rate(const struct run *r, struct net *n, uint64_t rate, struct err *e);
 /* A socket for ready.h in its network. */
 int run_diag_open(const struct run *r, int *ret_fd, struct err *e);
 pid_t run_pid(const struct run *r); /* of dyno-init, on the host */

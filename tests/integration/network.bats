@@ -323,6 +323,11 @@ PY
     ((ms > 1500)) || fail "400 kB at 128 kB/s took $ms ms"
     ms=$(in_outside python3 "$APPS/net/net.py" pull 192.0.2.1 "$(port_of net/web.1)" 400000)
     ((ms < 1500)) || fail "without a limit it took $ms ms"
+    # A resize is for the one that runs.
+    curl -sS --unix-socket "$AGENT/run/api.sock" -d '{"size": "standard-1x"}' http://dynod/v1/apps/slow/resize >"$STORY/resized"
+    same "$(jq -c '[.resized, .at_next_start]' "$STORY/resized")" '[["web.1"],[]]'
+    ms=$(in_outside python3 "$APPS/net/net.py" pull 192.0.2.1 "$(port_of slow/web.1)" 400000)
+    ((ms < 1500)) || fail "after the resize it took $ms ms"
     dyno stop slow
 }
 
