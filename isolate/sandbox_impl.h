@@ -120,6 +120,7 @@ int step_resize_shm(struct start *st, struct err *e);
 
 /* steps_user.c: the steps that give powers away. */
 int step_oom_score(struct start *st, struct err *e);
+int step_scheduling(struct start *st, struct err *e);
 int step_user(struct start *st, struct err *e);
 int step_limits(struct start *st, struct err *e);
 int step_capabilities(struct start *st, struct err *e);

@@ -107,6 +107,7 @@ static const struct step {
     {"mask /proc", step_mask_proc, false},      /* after it is mounted */
     {"set the host name", step_hostname, true}, /* these two while we have the power to */
     {"reset the OOM score", step_oom_score, false},
+    {"reset the scheduling", step_scheduling, false},
     {"switch user", step_user, false}, /* after the mounts, of the outer user namespace */
     /* In the dyno's user namespace, which is where its processes are counted. */
     {"set the limits", step_limits, false},

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <linux/capability.h>
+#include <linux/ioprio.h>
 #include <linux/keyctl.h>
 #include <linux/securebits.h>
 #include <sched.h>
@@ -16,6 +17,8 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+
+#define TIMER_SLACK_NSEC 50000UL /* as init has it, prctl(2) */
 
 /* A dyno is as good a victim of the OOM killer as any process, however dear the agent is. */
 int step_oom_score(struct start *st, struct err *e)
@@ -28,6 +31,24 @@ int step_oom_score(struct start *st, struct err *e)
     /* Refused: lowering it. Then we are a better victim already. */
     if (write(fd, "0", 1) < 0 && errno != EACCES && errno != EPERM)
         return err_set(e, errno, "set /proc/self/oom_score_adj");
+    return 0;
+}
+
+/* Whose agent is dear to its machine, or cheap, has dynos that are neither. Refused, rootless:
+ * becoming dearer again. */
+int step_scheduling(struct start *st, struct err *e)
+{
+    static const struct sched_param none;
+
+    (void)st;
+    if (syscall(SYS_sched_setscheduler, 0, SCHED_OTHER, &none) < 0 && errno != EPERM)
+        return err_set(e, errno, "sched_setscheduler");
+    if (setpriority(PRIO_PROCESS, 0, 0) < 0 && errno != EACCES && errno != EPERM)
+        return err_set(e, errno, "setpriority");
+    if (syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, 0) < 0 && errno != EPERM)
+        return err_set(e, errno, "ioprio_set");
+    if (prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NSEC, 0, 0, 0) < 0)
+        return err_set(e, errno, "set the timer slack");
     return 0;
 }
 
@@ -168,9 +189,6 @@ int step_inherited(struct start *st, struct err *e)
     (void)setsid(); /* fails when we lead a session already, which is what we want */
     if (personality(PER_LINUX) < 0)
         return err_set(e, errno, "personality");
-    errno = 0;
-    if (getpriority(PRIO_PROCESS, 0) < 0 && setpriority(PRIO_PROCESS, 0, 0) < 0)
-        return err_set(e, errno, "setpriority");
     /* Raw: libc keeps two signals to itself. {0} is SIG_DFL without flags, whatever the layout. */
     static const unsigned long fallback[8] = {0};
     for (int signo = 1; signo <= 64; signo++)

@@ -21,9 +21,12 @@ $(LINK_TESTS): $(BUILD)/tests/%: tests/unit/%.c $(LINK_LIBS) | $(INCLUDE_ROOTS)
 	$(call unit_test,$(LINK_LIBS))
 
 $(BUILD)/tests/test_spawn $(BUILD)/tests/test_confine $(BUILD)/tests/test_spare_spawn $(BUILD)/tests/test_spare_confine $(BUILD)/tests/test_spare $(BUILD)/tests/test_stack: $(BUILD)/bin/dyno-init
-$(BUILD)/tests/test_battery: $(BUILD)/bin/dyno-init $(BUILD)/tests/battery/probe
+$(BUILD)/tests/test_battery $(BUILD)/tests/test_battery_life: $(BUILD)/bin/dyno-init \
+    $(BUILD)/tests/battery/probe $(BUILD)/tests/battery/state.golden
 
 # What attacks the sandbox from inside: needs nothing of the stack, nor any sanitizer's memory.
+$(BUILD)/tests/battery/%.golden: tests/battery/%.golden
+	@mkdir -p $(dir $@) && cp $< $@
 PROBE_SRC := $(wildcard tests/battery/*.c)
 $(BUILD)/tests/battery/probe: $(PROBE_SRC) $(wildcard tests/battery/*.h) isolate/initproto.h | $(INCLUDE_ROOTS)
 	@mkdir -p $(dir $@)
