@@ -128,7 +128,8 @@ static CURLcode set_pem(CURL *easy, CURLoption option, const char *pem)
     return curl_easy_setopt(easy, option, &blob);
 }
 
-/* libcurl drops a bearer token itself when a redirect leaves the host. */
+/* libcurl drops a bearer token itself when a redirect leaves the host; a certificate it would show
+ * to whoever is there (https_prepare()). */
 static CURLcode set_secrets(CURL *easy, const struct https *h)
 {
     CURLcode r = CURLE_OK;
@@ -152,7 +153,7 @@ static int https_prepare(struct store *s, CURL *easy, struct store_request *ret,
     char *url = strdup(s->address);
     if (!url)
         return err_set(e, ENOMEM, "prepare the download");
-    *ret = (struct store_request){.url = url, .follow = true};
+    *ret = (struct store_request){.url = url, .follow = !h || !h->cert};
     return 0;
 }
 
@@ -161,8 +162,17 @@ static enum store_verdict http_refused(struct store *s, const struct store_refus
                                        struct err *e)
 {
     char message[200], clock[80] = "";
+    const struct https *h = s->state;
     struct s3_error x;
 
+    if (h && h->cert && r->status >= 300 && r->status < 400) {
+        err_say(e, EINVAL,
+                "%s: HTTP status %ld: redirects are not followed where a client certificate is "
+                "sent (https_cert_file)",
+                s->shown, r->status);
+        (void)err_blame(e, FAULT_OPERATOR);
+        return STORE_FINAL;
+    }
     if (!s3_error_parse(r->body, r->len, &x))
         return STORE_PLAIN;
     if (r->skew_sec)

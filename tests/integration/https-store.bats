@@ -52,6 +52,7 @@ http {
     listen 127.0.0.1:$(port) ssl;
     location = /token/slug { if (\$http_authorization != "Bearer sesame") { return 401; } alias $STORY/www/slug; }
     location = /mutual/slug { if (\$ssl_client_verify != SUCCESS) { return 403; } alias $STORY/www/slug; }
+    location = /mutual/away { return 302 https://localhost:$(other_port)/slug; }
     location = /away { return 302 https://localhost:$(other_port)/slug; }
     location = /plain { return 302 http://localhost:$(other_port)/slug; }
     location = /expired { error_page 403 /expired.xml; return 403; }
@@ -117,6 +118,29 @@ certificate() { jq -n --rawfile cert "$STORY/ca/client.pem" --rawfile key "$STOR
     refuses "HTTP status 403" /mutual/slug '{}'
     refuses "HTTP status 403" /mutual/slug "$(certificate | jq '.hosts = "store.example"')"
     refuses "certificate" /mutual/slug "$(certificate | jq '.cert = "garbage"')"
+}
+
+@test "a client certificate is shown to no other host: redirects are not followed with one" {
+    : >"$STORY/requests"
+    refuses "redirects are not followed where a client certificate is sent" /mutual/away "$(certificate)"
+    hasnt "$(cat "$STORY/requests")" "$(other_port) "
+    # The control: without one it goes there.
+    gives /mutual/away '{}'
+    has "$(cat "$STORY/requests")" "$(other_port) /slug 200"
+}
+
+# A name that anybody can have point anywhere: what counts is where the connection would go.
+@test "a name that leads to a link-local address is not connected to (root)" {
+    only_root "another /etc/hosts takes a mount"
+    local at
+    for at in 169.254.169.254 ::ffff:169.254.169.254 fd00:ec2::254 fe80::1; do
+        printf '127.0.0.1 localhost\n%s evil.example\n' "$at" >"$STORY/hosts"
+        jq -n '{mirrors: ["https://evil.example/slug"]}' |
+            timeout "$PATIENCE" unshare -m sh -c 'mount --bind "$1" /etc/hosts && exec "$2" "$3" "$4"' - "$STORY/hosts" \
+                "$BATS_TEST_DIRNAME/download-role" "$BIN/dynod-fetch" "$STORY/got" >"$STORY/said"
+        has "$(jq -r .error.text "$STORY/said")" "leads to a link-local address"
+        same "$(jq -r .error.fault "$STORY/said")" operator
+    done
 }
 
 @test "a pre-signed address that has expired says so, without its signature" {

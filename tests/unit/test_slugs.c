@@ -14,10 +14,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/sha.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 
 #include <cmocka.h>
@@ -495,6 +497,46 @@ static void room_is_waited_for_while_something_goes(void **state)
     assert_int_equal(w->asked, 4);
 }
 
+/* A disk of 32 MB, of which a twentieth is kept free and nothing can be thrown out. */
+static int on_a_small_disk(struct world *w)
+{
+    struct err e = ERR_INIT;
+    uint64_t free_bytes = 0, size = 0;
+    char path[300];
+
+    (void)snprintf(path, sizeof(path), "%s/cache", w->dir);
+    if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+        return 77;
+    close_slugs(w);
+    if (mount("small", w->dir, "tmpfs", 0, "size=32m,mode=0711") < 0)
+        return 77;
+    open_slugs(w);
+    write_slug(w);
+    fetch_good(w);
+    want_slug(w);
+    must(cache_space(w->a.cache, &free_bytes, &size, &e), &e);
+    (void)snprintf(path, sizeof(path), "%s/filler", w->dir);
+    scoped_fd filler = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    assert_int_equal(posix_fallocate(filler, 0, (off_t)(free_bytes - size / 20 + 65536)), 0);
+    write_slug(w);
+    fetch(w, w->good, &w->digest);
+    if (w->why.errnum != ENOSPC || w->why.fault != FAULT_PLATFORM ||
+        !strstr(w->why.text, "1.6 MB are kept free (cache_keep_free), and all cached slugs are"))
+        fail_msg("%s fault: %s", fault_name(w->why.fault), w->why.text);
+    w->a.config.cache_keep_free = 0; /* the control: there is room */
+    fetch_good(w);
+    return 0;
+}
+
+static void what_is_kept_free_is_kept(void **state)
+{
+    int r = on_a_small_disk(*state);
+
+    (void)umount2(((struct world *)*state)->dir, MNT_DETACH);
+    if (r == 77)
+        skip(); /* no mounts for us here */
+}
+
 static void on_failed(void *userdata, const struct fetch_result *r)
 {
     struct world *w = userdata;
@@ -568,6 +610,7 @@ int main(void)
         TEST(what_nobody_uses_goes_when_there_is_no_room),
         TEST(room_is_waited_for_while_something_goes),
         TEST(room_is_asked_for_when_the_last_fetch_is_gone),
+        TEST(what_is_kept_free_is_kept),
         TEST(progress_is_told),
     };
 
