@@ -107,6 +107,34 @@ const char *sandbox_stack_text(const struct sandbox *s)
     return s->stack_text;
 }
 
+/* Where cores go to a program (core(5)), only a limit of 1 keeps the kernel from starting it. A
+ * dyno has 1 if its agent may have as much. */
+static int check_core_limit(const struct sandbox_config *config, struct err *e)
+{
+    scoped_free char *pattern = NULL;
+    struct err ignored = ERR_INIT; /* no pattern, no program */
+    struct rlimit now;
+    size_t len;
+
+    if (getrlimit(RLIMIT_CORE, &now) < 0)
+        return err_set(e, errno, "read the limit of core files");
+    if (now.rlim_max >= CORE_LIMIT)
+        return 0;
+    now.rlim_max = CORE_LIMIT;
+    if (setrlimit(RLIMIT_CORE, &now) == 0)
+        return 0;
+    int errnum = errno;
+    /* Rootless nothing is lost: the user's own crashes are heard as well. */
+    if (config->rootless ||
+        file_read(AT_FDCWD, "/proc/sys/kernel/core_pattern", 4096, &pattern, &len, &ignored) < 0 ||
+        pattern[0] != '|')
+        return 0;
+    (void)err_set(e, errnum,
+                  "with a hard limit of 0 on core files a dyno's crash starts the program of "
+                  "kernel.core_pattern: set LimitCORE=1 or more for the agent");
+    return err_blame(e, FAULT_OPERATOR);
+}
+
 static int open_programs(struct sandbox *s, const char *init_path, struct err *e)
 {
     struct stat st;
@@ -143,6 +171,8 @@ int sandbox_open(const struct sandbox_config *config, struct sandbox **ret, stru
     s->rootless = config->rootless;
     s->inner = config->slug_owner;
     int r = check_config(config, e);
+    if (r == 0)
+        r = check_core_limit(config, e);
     if (r == 0)
         r = child_stack_new(&s->stack, e);
     if (r == 0)

@@ -8,7 +8,8 @@
 #include <linux/filter.h>
 #include <stddef.h>
 
-#define MASKS_MAX 24
+#define MASKS_MAX  24
+#define CORE_LIMIT 1 /* bytes: steps_user.c says why not 0 */
 
 /* A file or directory of /proc that a dyno gets read-only, or not at all. */
 struct mask {

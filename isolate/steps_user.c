@@ -116,7 +116,7 @@ int step_limits(struct start *st, struct err *e)
         /* 1, not 0: less than any core has, and what keeps the kernel from starting a program that
          * core_pattern pipes to, which 0 does not (do_coredump()). The filter sees that it stays.
          */
-        {"core", RLIMIT_CORE, 1, 1},
+        {"core", RLIMIT_CORE, CORE_LIMIT, CORE_LIMIT},
         {"stack", RLIMIT_STACK, 8 << 20, none},
         {"memlock", RLIMIT_MEMLOCK, 8 << 20, 8 << 20},
         {"msgqueue", RLIMIT_MSGQUEUE, 819200, 819200},

@@ -13,6 +13,7 @@
 #include "core/prefetch.h"
 #include "core/ready.h"
 #include "core/slugs.h"
+#include "core/uidrange.h"
 #include "core/stack.h"
 #include "core/warm.h"
 
@@ -320,7 +321,9 @@ int agent_open(sd_event *loop, const struct config *config, bool rootless, struc
     a->state_dirfd = a->logs_dirfd = a->diag_fd = -1;
     a->env.run_dirfd = a->env.scratch_dirfd = -1;
     TAILQ_INIT(&a->dynos);
-    int r = rootless ? 0 : slugimages_namespace(e); /* before anything is opened in another */
+    int r = rootless ? 0 : uidrange_check("/etc", config->uid_first, config->uid_last, e);
+    if (r == 0 && !rootless)
+        r = slugimages_namespace(e); /* before anything is opened in another */
     if (r == 0)
         r = drain_epoch(a->drain.epoch, e);
     if (r == 0)

@@ -33,8 +33,16 @@
 
 #define INNER_UID  28000u /* as root; rootless: the user's own */
 #define DYNO_UID   200000u
-#define WAIT_MSEC  15000
+#define WAIT_MSEC  (15000 * fixture_slowness())
 #define OUTPUT_MAX (256u << 10)
+
+/* How often longer everything may take: on a machine that is emulated. */
+static inline int fixture_slowness(void)
+{
+    const char *text = getenv("DYNOD_TEST_SLOWNESS");
+
+    return text ? atoi(text) : 1;
+}
 
 struct fixture {
     char dir[64];

@@ -586,7 +586,7 @@ static void install_probe(void)
 static int setup(void **state)
 {
     (void)state;
-    alarm(200);
+    alarm(200 * (unsigned)fixture_slowness());
     fixture_open(&fx);
     assert_int_equal(chmod(fx.dir, 0711), 0);
     install_probe();

@@ -261,9 +261,15 @@ static void what_is_inherited_is_as_the_golden_file_says(void **state)
     assert_int_equal(file_read(AT_FDCWD, path, 65536, &golden, &len, &e), 0);
     const char *at = golden;
     f = fmemopen(d.out, strlen(d.out), "r");
+    struct rlimit own;
+    assert_int_equal(getrlimit(RLIMIT_SIGPENDING, &own), 0);
     while (fgets(line, sizeof(line), f)) {
         size_t n = strlen(line);
 
+        if (!strncmp(line, "limit sigpending", 16) && own.rlim_max < 4096) {
+            at += strcspn(at, "\n") + 1; /* a small machine's user has less */
+            continue;
+        }
         if (fx.rootless && (!strncmp(line, "Groups:", 7) || strstr(line, "groups") ||
                             !strncmp(line, "limit ", 6) || !strncmp(line, "io priority", 11))) {
             at += strcspn(at, "\n") + 1; /* the user's own, which nobody can drop or raise */
@@ -313,7 +319,7 @@ static void daemons_and_zombies_are_gone_at_once(void **state)
         dyno_event(d.ctl, &ev, NULL);
     uint64_t took = clock_boot() - then;
     print_message("gone after %ju ms\n", (uintmax_t)took / 1000);
-    if (took > GONE_USEC)
+    if (took > GONE_USEC * (uint64_t)fixture_slowness())
         fail_msg("%ju ms", (uintmax_t)took / 1000);
     dyno_done(&d, fx.rootless ? d.ctl : -1); /* the cgroup can be removed */
 }
@@ -383,7 +389,7 @@ static void the_shipped_programs_have_none_of_the_battery(void **state)
 static int setup(void **state)
 {
     (void)state;
-    alarm(200);
+    alarm(200 * (unsigned)fixture_slowness());
     fixture_open(&fx);
     install();
     return 0;
