@@ -12,7 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 
+#define NOTE_XATTR    "trusted.dynod"
 #define MOUNTINFO_MAX (4u << 20)
 
 /* --- where the hierarchies are --- */
@@ -529,6 +531,38 @@ void cgroup_oom_read(struct cgroup *c)
 int cgroup_quota_fd(struct cgroup *c)
 {
     return c->tree->ops && c->tree->ops->quota_fd ? c->tree->ops->quota_fd(c) : -1;
+}
+
+/* --- what is written on one --- */
+
+static int note_path(const struct cgroup_tree *t, const char *id, char *path, size_t cap)
+{
+    if (!t->ops)
+        return -ENOENT;
+    int n = snprintf(path, cap, "%s/%s", t->path[t->alias[CTRL_MEMORY]], id);
+    return n < 0 || (size_t)n >= cap ? -ENAMETOOLONG : 0;
+}
+
+int cgroup_note(struct cgroup *c, const char *text)
+{
+    char path[4096];
+    int r = note_path(c->tree, c->id, path, sizeof(path));
+
+    return r < 0 ? r : lsetxattr(path, NOTE_XATTR, text, strlen(text), 0) < 0 ? -errno : 0;
+}
+
+ssize_t cgroup_noted(struct cgroup_tree *t, const char *id, char *text, size_t cap)
+{
+    char path[4096];
+    int r = note_path(t, id, path, sizeof(path));
+
+    if (r < 0)
+        return r;
+    ssize_t n = lgetxattr(path, NOTE_XATTR, text, cap - 1);
+    if (n < 0)
+        return -errno;
+    text[n] = '\0';
+    return n;
 }
 
 /* --- joining --- */

@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <sys/types.h>
 
 /* What a dyno may use. 0: no limit. */
 struct limits {
@@ -115,6 +116,11 @@ void cgroup_oom_read(struct cgroup *c);
  * one after cgroup_set_limits(). On v1 the first call blocks for an RCU grace period, 10 ms: not in
  * the path of a start. */
 int cgroup_quota_fd(struct cgroup *c);
+
+/* Writes TEXT on the cgroup, where it stays as long as that: xattr(7), trusted. 0 or -errno. */
+int cgroup_note(struct cgroup *c, const char *text);
+/* What was written on the cgroup ID; its length, or -errno. */
+ssize_t cgroup_noted(struct cgroup_tree *t, const char *id, char *text, size_t cap);
 
 /* --- joining: prepared by the parent, carried out by the child --- */
 

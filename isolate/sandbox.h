@@ -108,10 +108,11 @@ int sandbox_spawn(struct sandbox *s, const struct plan *plan, struct spawned *re
 /* As sandbox_spawn(), of a plan without hostname, slug_fd, launch_fd and stdio. */
 int sandbox_prepare(struct sandbox *s, const struct plan *plan, struct spawned *ret, struct err *e);
 
-/* Takes SPARE, whose report said 1 and which was made for the limits BUILT: does the steps that are
- * missing for PLAN (its scratch and sockets are not looked at: the spare has them), and has it run.
- * IDENTITY_FD: as of INIT_IDENTITY; CTL_FD: the agent's end. Waits for a child of its own, some 0.3
- * ms. On failure the spare is of no use any more: the caller ends it. */
+/* Takes SPARE, whose report said 1 and which was made for the limits BUILT (disk, open_files and
+ * rate_bits as PLAN's): does the steps that are missing for PLAN (its scratch and sockets are not
+ * looked at: the spare has them), and has it run. IDENTITY_FD: as of INIT_IDENTITY; CTL_FD: the
+ * agent's end. Waits for a child of its own, some 0.3 ms. On failure the spare is of no use any
+ * more: the caller ends it. */
 int sandbox_take(struct sandbox *s, const struct spawned *spare, const struct limits *built,
                  const struct plan *plan, int ctl_fd, int identity_fd, struct err *e);
 

@@ -89,7 +89,8 @@ static int send_take(const struct start *st, int ctl_fd, int identity_fd, struct
 {
     const struct plan *p = st->plan;
     struct init_request request = {.version = INIT_PROTO_VERSION, .kind = INIT_TAKE};
-    uint64_t procs = p->limits.pids ? p->limits.pids + 1 : 0; /* as step_limits() */
+    uint64_t pids = p->limits.procs_max ? p->limits.procs_max : p->limits.pids;
+    uint64_t procs = pids ? pids + 1 : 0; /* as step_limits() */
     int fds[TAKE_FDS_MAX] = {p->launch_fd, identity_fd};
     size_t n = 2;
 

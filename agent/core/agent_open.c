@@ -214,6 +214,14 @@ static int open_scratches(struct agent *a, struct err *e)
     return r;
 }
 
+static int open_spares(struct agent *a, struct err *e)
+{
+    struct limits limits;
+    int r = dyno_limits_of(a, a->config.default_size, &limits, e);
+
+    return r < 0 ? r : spares_open(&a->spares, a, &limits, e);
+}
+
 static int discard_slug(void *userdata, int dirfd, const char *name, struct err *e)
 {
     struct agent *a = userdata;
@@ -353,6 +361,8 @@ int agent_open(sd_event *loop, const struct config *config, bool rootless, struc
         r = network_ready(a, e);
     if (r == 0)
         r = open_sandbox(a, e); /* what runs has waited for nothing of it */
+    if (r == 0)
+        r = open_spares(a, e);
     if (r < 0)
         return r;
     agent_event(a, "agent", NULL,
@@ -382,6 +392,7 @@ void agent_freep(struct agent **ap)
     agent_endings_done(a);
     prefetch_done(a);
     warm_done(a);
+    spares_done(&a->spares);
     ids_done(&a->ids);
     fetcher_freep(&a->fetcher);
     slugs_freep(&a->slugs);

@@ -12,6 +12,7 @@
 #include "core/model.h"
 #include "core/run.h"
 #include "core/slots.h"
+#include "core/spares.h"
 #include "core/sweeper.h"
 #include "slug/cache.h"
 
@@ -46,6 +47,7 @@ struct agent {
     struct run_env env;
     struct slots uids, ports;
     struct ids ids; /* root only */
+    struct spares spares;
     uid_t slug_owner;
     int state_dirfd, logs_dirfd;
     int diag_fd;       /* ready.h */

@@ -236,8 +236,10 @@ int config_defaults(bool rootless, struct config *ret, struct err *e)
     memcpy(c.sizes, default_sizes, sizeof(default_sizes));
     for (const struct key *k = config_keys(); k->name && r == 0; k++)
         r = key_parse(k, k->initial, &c, e);
-    if (r == 0 && rootless)
+    if (r == 0 && rootless) {
+        c.spares = 0; /* a start costs a user less than the memory: there are no cgroups */
         r = rootless_dirs(&c, e);
+    }
     if (r == 0)
         *ret = c;
     return r;
@@ -279,10 +281,14 @@ static int check_uids(const struct config *c, struct err *e)
 {
     uint64_t n = (uint64_t)c->uid_last - c->uid_first + 1;
 
-    if (n < (uint64_t)CONFIG_UIDS_RESERVED + c->dynos_max)
-        return config_refuse(e, "uid_range %u-%u has %ju users; dynos_max = %u needs %u",
-                             c->uid_first, c->uid_last, (uintmax_t)n, c->dynos_max,
-                             CONFIG_UIDS_RESERVED + c->dynos_max);
+    unsigned needed = CONFIG_UIDS_RESERVED + c->dynos_max + c->spares;
+
+    if (n < needed)
+        return config_refuse(e,
+                             "uid_range %u-%u has %ju users; dynos_max = %u and spares = %u need "
+                             "%u",
+                             c->uid_first, c->uid_last, (uintmax_t)n, c->dynos_max, c->spares,
+                             needed);
     if (c->uid_first <= NOBODY && c->uid_last >= NOBODY)
         return config_refuse(e, "uid_range %u-%u contains %d, nobody", c->uid_first, c->uid_last,
                              NOBODY);

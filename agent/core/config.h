@@ -50,6 +50,8 @@ struct config_stores {
     char https_cert_file[256], https_key_file[256]; /* both, or "" both */
 };
 
+#define CONFIG_SPARES_MAX 64
+
 /* The first uids of uid_range are for the helpers, the rest for dynos. */
 #define CONFIG_UIDS_RESERVED 16
 
@@ -86,6 +88,7 @@ struct config {
     char disk_quota[16];     /* auto, project, image, none */
     uint64_t disk_keep_free; /* bytes that dynos are never promised */
     double disk_overcommit;
+    unsigned spares; /* sandboxes kept ready; rootless: 0 by default */
     char network[8]; /* "private", "host" or "auto": private as root */
     /* [network] */
     char net_range4[64], net_range6[64];  /* the latter: "" for no IPv6 */

@@ -622,6 +622,7 @@ static void run_has_started(void *owner, struct run *r, struct run_attach_fds *f
         settle_size(d);
     if (!d->agent->rootless)
         ids_refill(&d->agent->ids);
+    spares_refill(&d->agent->spares);
     if (network_publish(d, &d->failed) < 0) { /* nobody would reach it: its end says why */
         run_kill(r);
         return;

@@ -12,6 +12,7 @@
 #include "core/network.h"
 #include "core/ready.h"
 #include "core/slugs.h"
+#include "core/spares.h"
 #include "isolate/launch.h"
 #include "isolate/net.h"
 
@@ -240,7 +241,8 @@ static int make_env(const struct dyno *d, struct start *s, struct err *e)
     return environ_make(&facts, s->oneoff ? s->oneoff->env : NULL, &s->env, e);
 }
 
-static int start_run(struct dyno *d, struct start *s, struct err *e)
+/* In SPARE, when there is one. */
+static int start_run(struct dyno *d, struct start *s, struct spare *spare, struct err *e)
 {
     char hostname[64];
     struct run_spec spec = {.name = d->name,
@@ -264,9 +266,88 @@ static int start_run(struct dyno *d, struct start *s, struct err *e)
     for (char *p = hostname; *p; p++)
         if (*p == '_')
             *p = '-';
-    int r = run_start(&d->agent->env, &spec, &dyno_run_ops, d, &d->run, e);
+    int r = spare ? run_start_spare(&d->agent->env, &spec, spare, &dyno_run_ops, d, &d->run, e)
+                  : run_start(&d->agent->env, &spec, &dyno_run_ops, d, &d->run, e);
     if (r == 0)
         s->slot = 0; /* the run's */
+    return r;
+}
+
+/* What depends on the run's id and user, then the run. */
+static int start_with(struct dyno *d, struct start *s, struct spare *spare, struct err *e)
+{
+    int r = make_env(d, s, e);
+
+    if (r < 0)
+        return r;
+    s->record = make_record(d, s);
+    return s->record ? start_run(d, s, spare, e) : err_set(e, ENOMEM, "start a dyno");
+}
+
+static void forget_attempt(struct start *s)
+{
+    environ_free(s->env);
+    s->env = NULL;
+    json_decref(s->record);
+    s->record = NULL;
+    network_put(s->agent, s->slot);
+    s->slot = 0;
+    fd_closep(&s->netns_fd);
+}
+
+/* The dyno gets the spare's user in place of its own. False: there is no spare, or it was none. */
+static bool try_spare(struct dyno *d, struct start *s, struct err *e)
+{
+    struct agent *a = d->agent;
+    uid_t uid = d->uid;
+    struct spare *spare = spares_take(&a->spares, &s->limits);
+    int r;
+
+    if (!spare)
+        return false;
+    s->slot = spare->slot;
+    (void)snprintf(s->run, sizeof(s->run), "%s", spare->id);
+    d->uid = spare->uid;
+    r = start_with(d, s, spare, e);
+    if (r < 0) { /* what is not the spare's doing happens again */
+        log_warn("%s: %s; starting without", spare->id, e->text);
+        *e = (struct err)ERR_INIT;
+        d->uid = uid;
+        s->slot = 0;
+        forget_attempt(s);
+        a->spares.lost++;
+        spare_end(spare);
+        return false;
+    }
+    if (uid)
+        ids_put(&a->ids, uid);
+    fd_closep(&d->userns_fd);
+    d->userns_fd = TAKE_FD(spare->userns_fd);
+    spare_used(spare);
+    return true;
+}
+
+static int start_fresh(struct dyno *d, struct start *s, struct err *e)
+{
+    int r = choose_user(d, e);
+
+    (void)run_make_id(&d->name, s->run);
+    if (r == 0)
+        r = network_make(d->agent, &s->limits, &s->slot, &s->netns_fd, e);
+    return r < 0 ? r : start_with(d, s, NULL, e);
+}
+
+static int spawn(struct dyno *d, struct start *s, struct err *e)
+{
+    if (try_spare(d, s, e))
+        return 0;
+    int r = start_fresh(d, s, e);
+    /* Users and disk that wait for a dyno must not be what keeps one from starting. */
+    if (r == -ENOSPC && spares_shed(&d->agent->spares) > 0) {
+        forget_attempt(s);
+        *e = (struct err)ERR_INIT;
+        r = start_fresh(d, s, e);
+    }
     return r;
 }
 
@@ -276,7 +357,6 @@ int dyno_spawn(struct dyno *d, struct err *e)
         .slug_fd = -1, .own_fd = -1, .netns_fd = -1, .agent = d->agent};
     int r = find_wanted(d, &s, e);
 
-    (void)run_make_id(&d->name, s.run);
     if (r == 0) {
         (void)snprintf(d->size, sizeof(d->size), "%s",
                        app_size(s.app, &d->name, d->agent->config.default_size));
@@ -285,20 +365,10 @@ int dyno_spawn(struct dyno *d, struct err *e)
     if (r == 0)
         r = choose_port(d, &s, e);
     if (r == 0)
-        r = choose_user(d, e);
-    if (r == 0)
         r = open_slug(d, &s, e);
     if (r == 0)
-        r = make_env(d, &s, e);
-    if (r == 0)
         r = dyno_limits(d, &s.limits, e);
-    if (r == 0)
-        r = network_make(d->agent, &s.limits, &s.slot, &s.netns_fd, e);
-    if (r == 0) {
-        s.record = make_record(d, &s);
-        r = s.record ? start_run(d, &s, e) : err_set(e, ENOMEM, "start a dyno");
-    }
-    return r;
+    return r < 0 ? r : spawn(d, &s, e);
 }
 
 /* --- Adoption --- */

@@ -119,27 +119,36 @@ static int make_dir(struct run *r, const struct run_spec *spec, struct start_fds
     return f->exit < 0 ? err_set(e, errno, "make the exit record") : 0;
 }
 
-static int make_channels(struct run *r, const struct run_spec *spec, struct start_fds *f,
-                         struct err *e)
+int run_make_command(struct run *r, const struct run_spec *spec, int stdio[3], int *ret_launch,
+                     struct err *e)
 {
     struct launch launch = {.argv = spec->argv,
                             .env = spec->env,
                             .tty = spec->tty,
                             .rows = spec->rows,
                             .cols = spec->cols};
+    int ret = 0;
+
+    r->attached = spec->attached;
+    r->attach.tty = spec->tty;
+    if (spec->attached && !spec->tty)
+        ret = run_pipes(stdio, r->attach.fds, e);
+    return ret < 0 ? ret : launch_memfd(&launch, ret_launch, e);
+}
+
+static int make_channels(struct run *r, const struct run_spec *spec, struct start_fds *f,
+                         struct err *e)
+{
+    scoped_fd identity = -1;
 
     if (pipe2(f->log, O_CLOEXEC) < 0)
         return err_set(e, errno, "make the log pipe");
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, f->ctl) < 0)
         return err_set(e, errno, "make the socket pair for dyno-init");
-    int ret = run_identity_give(r, spec->record, f->ctl[0], e);
-    if (ret < 0)
-        return ret;
-    r->attached = spec->attached;
-    r->attach.tty = spec->tty;
-    if (spec->attached && !spec->tty)
-        ret = run_pipes(f->stdio, r->attach.fds, e);
-    return ret < 0 ? ret : launch_memfd(&launch, &f->launch, e);
+    int ret = run_identity_make(r, spec->record, &identity, e);
+    if (ret == 0)
+        ret = run_identity_give(r, identity, f->ctl[0], e);
+    return ret < 0 ? ret : run_make_command(r, spec, f->stdio, &f->launch, e);
 }
 
 static int take_scratch(struct run *r, const struct run_spec *spec, struct start_fds *f,
@@ -193,10 +202,27 @@ static void undo(struct run *r)
     (void)tree_remove(r->env->run_dirfd, r->id, &ignored);
 }
 
+/* From here on there is a child: failures are told by its end, not by the call. */
+void run_watch(struct run *r, int ctl, int log)
+{
+    char dyno[DYNO_TEXT_MAX];
+    struct err late = ERR_INIT;
+
+    if (run_watch_process(r, &late) < 0) {
+        r->failed = late;
+        fd_closep(&ctl);
+    } else if (run_watch_link(r, ctl, &late) < 0) {
+        r->failed = late;
+    }
+    if (r->failed.errnum)
+        run_kill(r);
+    run_watch_oom(r);
+    logger_pipe(r->env->logger, dyno_name_text(&r->name, dyno), r->id, log);
+}
+
 static int start_steps(struct run *r, const struct run_spec *spec, struct start_fds *f,
                        struct err *e)
 {
-    char dyno[DYNO_TEXT_MAX];
     int ret = make_dir(r, spec, f, e);
 
     if (ret == 0)
@@ -209,14 +235,7 @@ static int start_steps(struct run *r, const struct run_spec *spec, struct start_
         ret = spawn(r, spec, f, e);
     if (ret < 0)
         return ret;
-    /* From here on there is a child: failures are told by its end, not by this call. */
-    struct err late = ERR_INIT;
-    if (run_watch_process(r, &late) < 0 || run_watch_link(r, TAKE_FD(f->ctl[0]), &late) < 0) {
-        r->failed = late;
-        run_kill(r);
-    }
-    run_watch_oom(r);
-    logger_pipe(r->env->logger, dyno_name_text(&r->name, dyno), r->id, TAKE_FD(f->log[0]));
+    run_watch(r, TAKE_FD(f->ctl[0]), TAKE_FD(f->log[0]));
     return 0;
 }
 

@@ -3,7 +3,7 @@
  * the next starts.
  *
  * RUNTIME/run/ID/ holds what survives the agent: run.json (who this is; at the end, how it ended),
- * init.sock (where dyno-init listens), exit (dyno-init's record). RUN/ID is also the name of the
+ * init.sock (where dyno-init listens), exit (dyno-init's record). ID is also the name of the
  * cgroup, of the scratch directory and of the log spool.
  *
  * run.json is {"v": 1, "id": ID, "record": {...}, "end": {...}}: whose run it is, and how it ended
@@ -78,6 +78,8 @@ struct run_ops {
     void (*exec_ended)(void *owner, struct run *r, uint32_t token, int wait_status);
 };
 
+/* Ids of runs whose sandbox was made before their dyno was known: of no use as a dyno's name. */
+#define RUN_SPARE_PREFIX "spare."
 /* A new id for a run of NAME. Returns OUT. */
 char *run_make_id(const struct dyno_name *name, char out[RUN_ID_MAX]);
 
@@ -104,6 +106,12 @@ struct run_spec {
 /* Starts; everything that takes time goes on in the loop. A failure here leaves no trace. */
 int run_start(struct run_env *env, const struct run_spec *spec, const struct run_ops *ops,
               void *owner, struct run **ret, struct err *e);
+/* The same in a sandbox that was made ahead, which gives its id (SPEC's is not looked at), uid and
+ * user namespace. What is not the run's after that is the caller's: spare_used(), or, when it
+ * failed, spare_end(). */
+struct spare;
+int run_start_spare(struct run_env *env, const struct run_spec *spec, struct spare *spare,
+                    const struct run_ops *ops, void *owner, struct run **ret, struct err *e);
 /* Frees it; what still runs goes on running, to be adopted by the next agent. */
 void run_freep(struct run **r);
 

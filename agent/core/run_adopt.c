@@ -112,6 +112,7 @@ int run_adopt(struct run_env *env, const struct run_trace *trace, const struct d
 {
     struct run *r;
     struct err why = ERR_INIT;
+    char dyno[DYNO_TEXT_MAX];
     int rc = run_new(env, trace->id, name, ops, owner, &r, e);
 
     if (rc < 0)
@@ -130,14 +131,14 @@ int run_adopt(struct run_env *env, const struct run_trace *trace, const struct d
     why = (struct err)ERR_INIT;
     bool alive = run_connect_init(r, &why) == 0;
     if (!alive && !run_nobody_listens(why.errnum))
-        rc = err_wrap(&why, "adopt %s", trace->id);
+        rc = err_wrap(&why, "adopt %s, run %s", dyno_name_text(name, dyno), trace->id);
     else if ((rc = timer_set(env->loop, &r->timer, "run-adopt",
                              alive && !r->paused ? clock_boot() + ADOPT_PATIENCE : 0,
                              !alive      ? on_dead
                              : r->paused ? on_paused
                                          : on_silent,
                              r)) < 0)
-        rc = err_set(&why, -rc, "adopt %s", trace->id);
+        rc = err_set(&why, -rc, "adopt %s, run %s", dyno_name_text(name, dyno), trace->id);
     if (rc < 0) {
         run_freep(&r);
         *e = why;

@@ -16,20 +16,22 @@
 
 #define IDENTITY_SEALS (F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_WRITE)
 
-int run_identity_give(const struct run *r, const json_t *record, int sock, struct err *e)
+int run_identity_make(const struct run *r, const json_t *record, int *ret_fd, struct err *e)
 {
-    struct init_request request = {.version = INIT_PROTO_VERSION, .kind = INIT_IDENTITY};
     scoped(json_freep) json_t *identity =
         json_pack("{s:i,s:s,s:O}", "v", RUN_IDENTITY_VERSION, "id", r->id, "record", record);
     scoped_free char *text = identity ? json_dumps(identity, JSON_COMPACT) : NULL;
-    scoped_fd fd = -1;
 
     if (!text)
         return err_set(e, ENOMEM, "make the identity of %s", r->id);
-    int rc = memfd_with("dyno-identity", text, strlen(text), &fd, e);
-    if (rc < 0)
-        return rc;
+    return memfd_with("dyno-identity", text, strlen(text), ret_fd, e);
+}
+
+int run_identity_give(const struct run *r, int fd, int sock, struct err *e)
+{
+    struct init_request request = {.version = INIT_PROTO_VERSION, .kind = INIT_IDENTITY};
     ssize_t n = fd_send(sock, &request, sizeof(request), &fd, 1);
+
     return n < 0 ? err_set(e, (int)-n, "hand %s its identity", r->id) : 0;
 }
 
@@ -47,7 +49,8 @@ static int identity_parse(const char *text, size_t len, const char *id, json_t *
         return err_say(e, EBADMSG, "the identity is of no version that this agent knows");
     (void)snprintf(prefix, sizeof(prefix), "%.80s.%.80s.%lld.", json_str(record, "app", ""),
                    json_str(record, "type", ""), (long long)json_int(record, "num", 0));
-    if (strcmp(json_str(identity, "id", ""), id) != 0 || !str_starts(id, prefix))
+    if (strcmp(json_str(identity, "id", ""), id) != 0 ||
+        (!str_starts(id, prefix) && !str_starts(id, RUN_SPARE_PREFIX)))
         return err_say(e, EBADMSG, "the identity is another run's");
     *ret = json_incref(record);
     return 0;

@@ -18,6 +18,7 @@
 #define RUN_FULL       "disk-full" /* it is there: that was told */
 #define RUN_PAUSED     "paused"    /* it is there: run_pause() was called */
 #define RUN_OVER       "over"      /* it is there: run_note_over() */
+#define RUN_NAME       "dyno" /* a link that leads nowhere: the dyno's name, where the id has none */
 #define RUN_RECORD_MAX (1u << 20)
 
 /* An exec that dyno-init has not answered yet. */
@@ -68,6 +69,11 @@ int run_new(struct run_env *env, const char *id, const struct dyno_name *name,
 int run_watch_link(struct run *r, int sock, struct err *e);
 int run_watch_process(struct run *r, struct err *e);
 void run_watch_oom(struct run *r);
+/* All of that, and what it logs, of one that has just been started; CTL and LOG are taken. */
+void run_watch(struct run *r, int ctl, int log);
+/* The launch record, and the command's ends of an attached one's pipes; the caller's. */
+int run_make_command(struct run *r, const struct run_spec *spec, int stdio[3], int *ret_launch,
+                     struct err *e);
 /* Connects to the dyno-init that listens for R and says INIT_HELLO. -ECONNREFUSED: it is dead. */
 int run_connect_init(struct run *r, struct err *e);
 /* Sends a request without descriptors. */
@@ -100,8 +106,10 @@ bool run_adopt_paused(struct run *r);
 
 /* Any other failure to reach a dyno-init is ours: it says nothing about what runs. */
 bool run_nobody_listens(int errnum);
-/* Sends who R is ahead of everything else on SOCK, the agent's end of INIT_FD_CTL. */
-int run_identity_give(const struct run *r, const json_t *record, int sock, struct err *e);
+/* Who R is, for its dyno-init: a sealed memfd, the caller's. */
+int run_identity_make(const struct run *r, const json_t *record, int *ret_fd, struct err *e);
+/* Sends that (borrowed) ahead of everything else on SOCK, the agent's end of INIT_FD_CTL. */
+int run_identity_give(const struct run *r, int fd, int sock, struct err *e);
 /* Asks the dyno-init of the run ID. Does not wait. */
 int run_identity_ask(const struct run_env *env, const char *id, int *ret_sock, struct err *e);
 /* Its answer; *ret_record is the caller's. -ENODATA: it lives (*ret_cred is its process) and cannot

@@ -275,6 +275,25 @@ static bool id_parse(const char *id, struct dyno_name *ret)
     return rest && dyno_name_parse(dyno, ret) == 0;
 }
 
+/* That of the run ID, by its id, by what its directory says, or what is written on its cgroup. */
+static bool find_name(const struct run_env *env, const char *id, struct dyno_name *ret)
+{
+    char path[PATH_MAX_RUN], text[DYNO_TEXT_MAX + 1];
+
+    if (id_parse(id, ret))
+        return true;
+    if (!str_starts(id, RUN_SPARE_PREFIX) || !id_valid(id))
+        return false;
+    (void)snprintf(path, sizeof(path), "%s/" RUN_NAME, id);
+    ssize_t n = readlinkat(env->run_dirfd, path, text, sizeof(text) - 1);
+    if (n < 0)
+        n = cgroup_noted(env->cgroups, id, text, sizeof(text));
+    if (n < 0)
+        return false;
+    text[n] = '\0';
+    return dyno_name_parse(text, ret) == 0;
+}
+
 /* UID: 0: unknown. NULL: no memory. */
 static json_t *guess_record(const struct dyno_name *name, uid_t uid)
 {
@@ -302,11 +321,11 @@ static int add_rebuilt(struct traces *t, const char *id, json_t *record, bool gu
 /* --- One that is no good --- */
 
 /* Not a file, nor a directory with another name than ours have. */
-static bool is_run(const struct bad *b)
+static bool is_run(const struct traces *t, const struct bad *b)
 {
     struct dyno_name name;
 
-    return id_parse(b->name, &name) && b->why.errnum != ENOTDIR;
+    return find_name(t->env, b->name, &name) && b->why.errnum != ENOTDIR;
 }
 
 /* All are asked before the first is heard. */
@@ -316,7 +335,7 @@ static int ask_all(struct traces *t, struct err *e)
         struct bad *b = &t->bads[i];
         struct err why = ERR_INIT;
 
-        if (is_run(b) && run_identity_ask(t->env, b->name, &b->sock, &why) < 0 &&
+        if (is_run(t, b) && run_identity_ask(t->env, b->name, &b->sock, &why) < 0 &&
             !run_nobody_listens(why.errnum)) {
             *e = why;
             return err_wrap(e, "%s", b->name);
@@ -371,7 +390,7 @@ static int guess(struct traces *t, const struct bad *b, const struct ucred *cred
     char kept[RUN_KEPT_MAX];
     struct dyno_name name = {0};
 
-    (void)id_parse(b->name, &name); /* is_run() */
+    (void)find_name(t->env, b->name, &name); /* is_run() */
     put_record_away(t, b->name, kept);
     if (alive)
         end_unknown(cred);
@@ -395,7 +414,7 @@ static int rebuild(struct traces *t, struct bad *b, uint64_t deadline, struct er
     char kept[RUN_KEPT_MAX];
     int rc = -ECONNREFUSED;
 
-    if (!is_run(b)) {
+    if (!is_run(t, b)) {
         put_away(t, b);
         return 0;
     }
@@ -432,13 +451,14 @@ static bool is_populated(const struct traces *t, const char *id)
     return populated;
 }
 
-/* Who they were is in its name; nobody can reach their dyno-init any more. */
+/* Who they were is in its name, or on it; nobody can reach their dyno-init any more. */
 static int add_lost(struct traces *t, const char *id, struct err *e)
 {
     struct bad b = {.sock = -1};
     struct dyno_name name;
 
-    if (!id_parse(id, &name) || !is_populated(t, id) || mkdirat(t->env->run_dirfd, id, 0700) < 0)
+    if (!find_name(t->env, id, &name) || !is_populated(t, id) ||
+        mkdirat(t->env->run_dirfd, id, 0700) < 0)
         return 0; /* run_sweep() ends what is in it */
     (void)snprintf(b.name, sizeof(b.name), "%s", id);
     (void)err_say(&b.why, ENOENT, "its directory is gone, its processes are not");
