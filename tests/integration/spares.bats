@@ -1,0 +1,116 @@
+#!/usr/bin/env bats
+# spares.bats - sandboxes that are kept ready: taken, made anew, never used twice, gone with their
+# agent.
+
+load helpers
+
+setup_file() {
+    story_begin
+    agent_start -o sandbox.spares=3 -o dyno.restart_delay=10ms -o dyno.stop_grace=2s
+    mkdir "$STORY/app"
+    cat >"$STORY/app/Procfile" <<'PROC'
+sleeper: echo "host $(hostname)"; exec sleep 3600
+quick: exit 3
+PROC
+    slug_from "$STORY/app" "$STORY/spares.tgz"
+    dyno start app --slug "file://$STORY/spares.tgz" -m sleeper=1,quick=0
+}
+teardown_file() { story_end; }
+
+setup() { wait_for ready 3; }
+
+spares() { api /v1/status | jq -r ".spares.$1"; }
+api() { curl -sS --unix-socket "$AGENT/run/api.sock" "http://d$1"; }
+ready() { [ "$(spares ready)" = "$1" ]; }
+no_more() { [ "$(spares ready)" = 0 ] && [ -z "$(ls "$AGENT/run/spare")" ]; }
+# The dyno-inits that wait: all but those of dynos.
+waiting() {
+    local taken
+    taken=$(dyno ps --json | jq -r '.[].pid // empty')
+    pgrep -P "$(agent_pid)" -f '^dyno-init spare' | grep -vxF "${taken:-none}"
+}
+
+@test "a start takes one, and another is made" {
+    local taken
+    dyno scale app sleeper=0
+    wait_for counts app sleeper 0
+    taken=$(spares taken)
+    dyno scale app sleeper=1
+    wait_up app/sleeper.1
+    same "$(spares taken)" "$((taken + 1))"
+    wait_logged app/sleeper.1 "app[sleeper.1]: host sleeper-1"
+    has "$(ls "$AGENT/run/run")" spare.
+    wait_for ready 3
+}
+
+@test "a restarted dyno has another sandbox and another user" {
+    local before after
+    before=$(stat -c %u "/proc/$(of app/sleeper.1 .pid)")
+    local old
+    old=$(of app/sleeper.1 .pid)
+    dyno restart app/sleeper.1
+    wait_for replaced app/sleeper.1 "$old"
+    after=$(stat -c %u "/proc/$(of app/sleeper.1 .pid)")
+    [ "$(id -u)" != 0 ] || [ "$before" != "$after" ]
+}
+
+@test "one that crashes again and again never meets one that was used" {
+    dyno scale app quick=1
+    crashes() { [ "$(last_event app quick.1 exit | jq -r .status)" = 3 ] && [ "$(of app/quick.1 .restarts)" -ge 3 ]; }
+    wait_for crashes
+    dyno scale app quick=0
+    same "$(spares lost)" 0
+    # Each run's id is one of a kind.
+    same "$(jq -r 'select(.kind == "exit") | .run' "$AGENT/state/events.jsonl" | sort | uniq -d)" ""
+}
+
+@test "more starts than spares: the rest start without" {
+    local empty
+    empty=$(spares empty)
+    dyno scale app sleeper=12
+    for i in $(seq 12); do wait_up "app/sleeper.$i"; done
+    [ "$(spares empty)" -gt "$empty" ]
+    dyno scale app sleeper=1
+    wait_for counts app sleeper 1
+}
+
+@test "one that dies while it waits is made anew, and the start goes on" {
+    local pid lost
+    lost=$(spares lost)
+    pid=$(waiting | head -n 1)
+    kill -KILL "$pid"
+    lost_one() { [ "$(spares lost)" = $((lost + 1)) ]; }
+    wait_for lost_one
+    dyno scale app sleeper=2
+    wait_up app/sleeper.2
+    wait_for ready 3
+    dyno scale app sleeper=1
+    wait_for counts app sleeper 1
+}
+
+@test "an agent that is killed leaves none: what is left is swept, what was taken is adopted" {
+    local pid before inits
+    pid=$(of app/sleeper.1 .pid)
+    before=$(ls "$AGENT/run/spare")
+    inits=$(waiting)
+    agent_kill KILL
+    for i in $inits; do wait_for gone "$i"; done
+    agent_again
+    wait_up app/sleeper.1
+    same "$(of app/sleeper.1 .pid)" "$pid"
+    wait_for ready 3
+    local old
+    for old in $before; do
+        hasnt "$(ls "$AGENT/run/spare" "$AGENT/run/run" "$AGENT/state/scratch")" "$old"
+    done
+    same "$(find /sys/fs/cgroup -type d -path "*$(cgroup_parent)/*" -name "$(echo "$before" | head -n 1)" | wc -l)" 0
+}
+
+@test "an instance that is drained keeps none, and again some afterwards" {
+    dyno scale app sleeper=0
+    wait_for counts app sleeper 0
+    dyno drain
+    wait_for no_more
+    dyno undrain
+    wait_for ready 3
+}
