@@ -11,6 +11,9 @@ setup_file() {
     head -c 900 "$STORY/hello.tgz" >"$STORY/www/truncated.tgz"
     head -c 20000 /dev/urandom >"$STORY/www/noise.tgz"
     echo "just words" | gzip >"$STORY/www/words.tgz"
+    echo '<!DOCTYPE html><title>Maintenance</title>' >"$STORY/www/page.html"
+    : >"$STORY/www/nothing.tgz"
+    tar -czf "$STORY/www/empty.tgz" -T /dev/null
     local dir=$STORY/evil
     mkdir -p "$dir/app"
     echo 'worker: sleep 3600' >"$dir/app/Procfile"
@@ -19,6 +22,7 @@ setup_file() {
     (cd "$dir" && tar -czPf "$STORY/www/absolute.tgz" app/Procfile --transform "s,^outside\$,$STORY/absolute-was-here," outside)
     (cd "$dir" && mkfifo app/pipe && tar -czf "$STORY/www/fifo.tgz" app)
     rm "$dir/app/pipe"
+    (cd "$dir" && tar -czf "$STORY/www/appless.tgz" outside)
     rm "$dir/app/Procfile"
     echo hello >"$dir/app/readme"
     (cd "$dir" && tar -czf "$STORY/www/untyped.tgz" app)
@@ -110,6 +114,13 @@ fails() {
 @test "what is no gzip" { fails noise "$(store_url)/noise.tgz" app gzip; }
 @test "a gzip that holds no tar" { fails words "$(store_url)/words.tgz" app; }
 @test "a slug without process types" { fails untyped "$(store_url)/untyped.tgz" app Procfile; }
+
+@test "a page for people, with status 200" { fails page "$(store_url)/page.html" operator "an HTML page, not a slug"; }
+@test "an empty file" { fails nothing "$(store_url)/nothing.tgz" app "the file is empty"; }
+@test "an archive that holds nothing" { fails empty "$(store_url)/empty.tgz" app "the archive holds no file"; }
+@test "an archive without app/, and without a Procfile at its root" {
+    fails appless "$(store_url)/appless.tgz" app "no Procfile"
+}
 
 @test "an archive that leaves its directory" {
     fails dotdot "$(store_url)/dotdot.tgz" app outside
