@@ -68,7 +68,7 @@ PKGS_dynod       = libsystemd jansson libmicrohttpd libcap libseccomp inih $(PKG
 PKGS_dynod-logs  = libsystemd jansson zlib libseccomp
 PKGS_dynod-link  = libsystemd jansson libcurl libcrypto libseccomp libcap
 PKGS_dynod-fetch = libsystemd jansson libcurl libarchive libcrypto zlib libisal libseccomp libcap yaml-0.1
-PKGS_dyno        = libsystemd jansson libarchive libcrypto zlib libisal yaml-0.1 libseccomp libcap $(PKGS_net)
+PKGS_dyno        = libsystemd jansson libarchive libcrypto zlib libisal yaml-0.1 libseccomp libcap ncursesw $(PKGS_net)
 PKGS_all         = $(sort $(PKGS_dynod) $(PKGS_dynod-logs) $(PKGS_dynod-link) $(PKGS_dynod-fetch) $(PKGS_dyno))
 
 PROGRAMS := $(addprefix $(BUILD)/bin/,dynod dynod-logs dynod-link dynod-fetch dyno dyno-init)

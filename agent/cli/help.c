@@ -48,8 +48,26 @@ static const struct command commands[] = {
      "All of the app, or one.\n\n"
      "  --forget             forget the app's release and formation too\n",
      cmd_stop},
+    {"pause", "pause APP[/web.1]", "make dynos stand still until they are resumed",
+     "What is up of the app, or one dyno. It keeps its memory and its port, and is out of the\n"
+     "route; a stop or a restart ends the pause, too.\n",
+     cmd_pause},
+    {"resume", "resume APP[/web.1]", "let paused dynos run on", "All of the app, or one.\n",
+     cmd_resume},
+    {"resize", "resize --size SIZE APP[/TYPE|/web.1]", "give dynos another size while they run",
+     "And for good: until a resize, or a release that names a size. Refused when a dyno holds\n"
+     "more memory than the new size may ever have.\n\n" SIZE_HELP,
+     cmd_resize},
     {"ps", "ps [--json] [APP]", "list dynos and how they are",
      "  --json               as the API has them\n", cmd_ps},
+    {"top", "top [-n N] [-s KEY] [--json] [APP]", "watch what dynos use, against their limits",
+     "On a terminal a screen of its own, new every second; keys: m memory, c cpu, p pids, d disk,\n"
+     "n name to sort by, arrows to move, a for the app of the marked dyno only, q to leave.\n"
+     "Elsewhere, or with -n, text.\n\n"
+     "  -n N                 look so many times, as text\n"
+     "  -s KEY               sort by memory, cpu, pids, disk or name (default: cpu)\n"
+     "  --json               one JSON object for each look, as the API has it\n",
+     cmd_top},
     {"drain", "drain [--deadline TIME] [--no-wait] [--json]", "empty this instance",
      "No dyno is started from now on, and those that run are stopped: at once, or, where there is\n"
      "a controller, in time before the deadline, so that it can start others elsewhere first.\n"

@@ -15,7 +15,8 @@ static const char *state_color(const char *state)
         return COLOR_GREEN;
     if (!strcmp(state, "crashed"))
         return COLOR_RED;
-    if (!strcmp(state, "starting") || !strcmp(state, "provisioning") || !strcmp(state, "stopping"))
+    if (!strcmp(state, "starting") || !strcmp(state, "provisioning") ||
+        !strcmp(state, "stopping") || !strcmp(state, "paused"))
         return COLOR_YELLOW;
     return NULL;
 }
@@ -41,10 +42,13 @@ char *ps_exit(const json_t *last_exit, char out[PS_EXIT_MAX])
     return out;
 }
 
-static void memory_cell(struct table *t, const json_t *dyno)
+#define USAGE_CELLS 4
+
+/* So many bytes of so many; red above. */
+static void bytes_cell(struct table *t, const json_t *dyno, const char *key, const char *of_key)
 {
     char used[TEXT_MEMORY_MAX], quota[TEXT_MEMORY_MAX];
-    int64_t memory = json_int(dyno, "memory", -1), of = json_int(dyno, "memory_quota", 0);
+    int64_t memory = json_int(dyno, key, -1), of = json_int(dyno, of_key, 0);
 
     if (memory < 0) {
         table_cell(t, NULL, "-");
@@ -58,6 +62,27 @@ static void memory_cell(struct table *t, const json_t *dyno)
         table_cell(t, NULL, "%s", used);
 }
 
+static void usage_cells(struct table *t, const json_t *dyno)
+{
+    const json_t *cpu = json_object_get(dyno, "cpu_percent");
+    int64_t pids = json_int(dyno, "pids", -1), max = json_int(dyno, "pids_max", 0);
+
+    bytes_cell(t, dyno, "memory", "memory_quota");
+    if (cpu)
+        table_cell(t, NULL, "%.1f%%", json_number_value(cpu));
+    else
+        table_cell(t, NULL, "-");
+    if (pids >= 0 && max > 0)
+        table_cell(t, pids >= max ? COLOR_RED : NULL, "%lld / %lld", (long long)pids,
+                   (long long)max);
+    else
+        table_cell(t, NULL, "-");
+    if (json_int(dyno, "disk_quota", 0) > 0)
+        bytes_cell(t, dyno, "disk", "disk_quota");
+    else
+        table_cell(t, NULL, "-");
+}
+
 /* What a person wants to know about a dyno that does not run. */
 static void note_cell(struct table *t, const json_t *dyno, const char *state)
 {
@@ -65,7 +90,7 @@ static void note_cell(struct table *t, const json_t *dyno, const char *state)
     int64_t next_ms = json_int(dyno, "next_start_ms", -1);
     char next[TEXT_DURATION_MAX + 32] = "";
 
-    if (!strcmp(state, "up") || !strcmp(state, "starting")) {
+    if (!strcmp(state, "up") || !strcmp(state, "starting") || !strcmp(state, "paused")) {
         table_cell(t, NULL, "%s", "");
         return;
     }
@@ -81,17 +106,18 @@ static void ps_row(struct table *t, const json_t *dyno)
     const char *state = json_str(dyno, "state", "-");
     char up[TEXT_DURATION_MAX], release[32];
     int64_t up_ms = json_int(dyno, "uptime_ms", -1), port = json_int(dyno, "port", 0);
-    bool lives = !strcmp(state, "up") || !strcmp(state, "starting") || !strcmp(state, "stopping");
+    bool lives = !strcmp(state, "up") || !strcmp(state, "starting") || !strcmp(state, "stopping") ||
+                 !strcmp(state, "paused");
 
     table_cell(t, COLOR_BOLD, "%s/%s", json_str(dyno, "app", "-"), json_str(dyno, "dyno", "-"));
     table_cell(t, state_color(state), "%s", state);
     table_cell(t, NULL, "%s",
                lives && up_ms >= 0 ? text_duration((uint64_t)up_ms * USEC_PER_MSEC, up) : "-");
     table_cell(t, NULL, "%lld", (long long)json_int(dyno, "restarts", 0));
-    if (lives)
-        memory_cell(t, dyno);
-    else
+    for (int i = 0; !lives && i < USAGE_CELLS; i++)
         table_cell(t, NULL, "-");
+    if (lives)
+        usage_cells(t, dyno);
     if (port > 0)
         table_cell(t, NULL, "%lld", (long long)port);
     else
@@ -103,8 +129,8 @@ static void ps_row(struct table *t, const json_t *dyno)
 
 void ps_table(const json_t *dynos, bool color, struct str *out)
 {
-    static const char *const heads[] = {"DYNO",   "STATE", "UPTIME",  "RESTARTS",
-                                        "MEMORY", "PORT",  "RELEASE", ""};
+    static const char *const heads[] = {"DYNO", "STATE", "UPTIME", "RESTARTS", "MEMORY", "CPU",
+                                        "PIDS", "DISK",  "PORT",   "RELEASE",  ""};
     struct table t = {0};
     const json_t *dyno;
     size_t i;

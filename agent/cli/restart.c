@@ -1,4 +1,4 @@
-/* restart.c - dyno restart, dyno stop: one request each. */
+/* restart.c - dyno restart, pause, resume, stop: one request each. */
 #include "base/frame.h"
 #include "base/scoped.h"
 #include "cli/call.h"
@@ -22,7 +22,9 @@ static int print_names(const struct cli *cli, const json_t *answer, const char *
     return cli_flush(EXIT_OK);
 }
 
-int cmd_restart(struct cli *cli, int argc, char **argv)
+/* A command that is one request without a body, WORD. */
+static int one_request(struct cli *cli, int argc, char **argv, const char *word, const char *member,
+                       const char *none)
 {
     static const struct option longs[] = {CLI_OPTIONS};
     scoped(json_freep) json_t *answer = NULL;
@@ -38,9 +40,25 @@ int cmd_restart(struct cli *cli, int argc, char **argv)
         return status;
     if (target_parse(what, &t, &e) < 0)
         return cli_usage(cli, "%s", e.text);
-    if (client_call(cli->socket, "POST", call_path(&t, "restart", path), NULL, &answer, &e) < 0)
+    if (client_call(cli->socket, "POST", call_path(&t, word, path), NULL, &answer, &e) < 0)
         return cli_fail(&e);
-    return print_names(cli, answer, "restarted", "nothing to restart: scale it up first");
+    return print_names(cli, answer, member, none);
+}
+
+int cmd_restart(struct cli *cli, int argc, char **argv)
+{
+    return one_request(cli, argc, argv, "restart", "restarted",
+                       "nothing to restart: scale it up first");
+}
+
+int cmd_pause(struct cli *cli, int argc, char **argv)
+{
+    return one_request(cli, argc, argv, "pause", "paused", "nothing to pause: none is up");
+}
+
+int cmd_resume(struct cli *cli, int argc, char **argv)
+{
+    return one_request(cli, argc, argv, "resume", "resumed", "nothing to resume: none is paused");
 }
 
 static int forget(const struct cli *cli, const struct target *t)
