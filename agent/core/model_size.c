@@ -118,7 +118,8 @@ int op_resize(struct op *o, struct err *e)
     if (one && !app_in_formation(o->app, d.type, d.num))
         return op_no_such_dyno(o, &d, e);
     if (type && ((r = field_type_name(o->name, type, e)) < 0 ||
-                 (r = op_need_type(o, type, &ignored, e)) < 0))
+                 /* what a release will have, nobody knows before it is resolved */
+                 (o->app->release.resolved && (r = op_need_type(o, type, &ignored, e)) < 0)))
         return r;
     r = set_size(o->app, type ? type : one ? dyno_name_short(&d, dyno) : WHOLE_APP, size);
     return r < 0 ? op_no_memory(o, e) : 0;

@@ -249,6 +249,8 @@ static void ps_shows_what_matters(void **state)
     json_t *dynos = parse(
         "[{\"app\":\"shop\",\"dyno\":\"web.1\",\"state\":\"up\",\"release\":3,\"port\":10000,"
         "\"restarts\":2,\"uptime_ms\":7380000,\"memory\":22020096,\"memory_quota\":536870912,"
+        "\"cpu_percent\":12.34,\"pids\":9,\"pids_max\":256,\"disk\":2097152,"
+        "\"disk_quota\":1073741824,"
         "\"last_exit\":{\"status\":1,\"fault\":\"app\"}},"
         "{\"app\":\"shop\",\"dyno\":\"worker.1\",\"state\":\"crashed\",\"release\":3,\"port\":null,"
         "\"restarts\":9,\"uptime_ms\":0,\"last_exit\":{\"cause\":\"exited\",\"status\":1,"
@@ -257,11 +259,15 @@ static void ps_shows_what_matters(void **state)
 
     (void)state;
     ps_table(dynos, false, &out);
-    assert_string_equal(out.data,
-                        "DYNO           STATE    UPTIME  RESTARTS  MEMORY        PORT   RELEASE\n"
-                        "shop/web.1     up       2h3m    2         21.0M / 512M  10000  v3\n"
-                        "shop/worker.1  crashed  -       9         -             -      v3       "
-                        "exit 1, app's fault; next start in 42s\n");
+    assert_string_equal(
+        out.data,
+        "DYNO           STATE    UPTIME  RESTARTS  MEMORY        CPU    PIDS     DISK"
+        "         PORT   RELEASE\n"
+        "shop/web.1     up       2h3m    2         21.0M / 512M  12.3%  9 / 256  2.0M / 1.0G"
+        "  10000  v3\n"
+        "shop/worker.1  crashed  -       9         -             -      -        -"
+        "            -      v3       "
+        "exit 1, app's fault; next start in 42s\n");
     str_done(&out);
     json_decref(dynos);
 }

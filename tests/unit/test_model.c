@@ -593,6 +593,78 @@ static const struct bad bad_entries[] = {
     {"{\"op\":\"undrain\",\"reason\":\"spot\"}", EINVAL, "'reason'"},
 };
 
+static void has_size(const struct model *m, const char *dyno, const char *want)
+{
+    struct dyno_name name;
+
+    assert_int_equal(dyno_name_parse(dyno, &name), 0);
+    assert_string_equal(app_size(model_app(m, name.app), &name, "default"), want);
+}
+
+#define RESIZE "{\"op\":\"resize\",\"app\":\"hello\","
+
+static void the_nearest_size_counts(void **state)
+{
+    scoped(model_freep) struct model *m = new_model();
+
+    (void)state;
+    apply(m, "{\"op\":\"release\",\"app\":\"hello\",\"url\":\"x:y\","
+             "\"formation\":{\"web\":3,\"job\":1}}");
+    has_size(m, "hello/web.1", "default");
+    apply(m, RESIZE "\"size\":\"whole\"}");
+    apply(m, RESIZE "\"size\":\"type\",\"type\":\"web\"}");
+    apply(m, RESIZE "\"size\":\"one\",\"dyno\":\"web.2\"}");
+    has_size(m, "hello/web.1", "type");
+    has_size(m, "hello/web.2", "one");
+    has_size(m, "hello/job.1", "whole");
+    /* What is nearer goes with what covers it. */
+    apply(m, RESIZE "\"size\":\"other\",\"type\":\"web\"}");
+    has_size(m, "hello/web.2", "other");
+    has_size(m, "hello/job.1", "whole");
+    apply(m, RESIZE "\"size\":\"one\",\"dyno\":\"web.2\"}");
+    apply(m, RESIZE "\"size\":\"all\"}");
+    has_size(m, "hello/web.2", "all");
+    /* A dyno that the formation has no more; a type that it has none of. */
+    apply(m, RESIZE "\"size\":\"one\",\"dyno\":\"web.3\"}");
+    apply(m, RESIZE "\"size\":\"type\",\"type\":\"job\"}");
+    apply(m, "{\"op\":\"scale\",\"app\":\"hello\",\"formation\":{\"web\":2,\"job\":0}}");
+    apply(m, "{\"op\":\"scale\",\"app\":\"hello\",\"formation\":{\"web\":3,\"job\":1}}");
+    has_size(m, "hello/web.3", "all");
+    has_size(m, "hello/job.1", "type");
+    /* A release without a size keeps them, one with a size does not. */
+    apply(m, "{\"op\":\"release\",\"app\":\"hello\",\"url\":\"x:z\"}");
+    has_size(m, "hello/web.1", "all");
+    has_size(m, "hello/job.1", "type");
+    apply(m, "{\"op\":\"release\",\"app\":\"hello\",\"url\":\"x:z\",\"size\":\"new\"}");
+    has_size(m, "hello/web.1", "new");
+    has_size(m, "hello/job.1", "new");
+    /* A one-off's own. */
+    apply(m, "{\"op\":\"run\",\"app\":\"hello\",\"num\":5,\"command\":\"ls\"}");
+    has_size(m, "hello/run.5", "new");
+    apply(m, RESIZE "\"size\":\"one\",\"dyno\":\"run.5\"}");
+    has_size(m, "hello/run.5", "one");
+}
+
+static void a_bad_resize_is_refused(void **state)
+{
+    scoped(model_freep) struct model *m = new_model();
+
+    (void)state;
+    apply(m, "{\"op\":\"release\",\"app\":\"hello\",\"url\":\"x:y\",\"types\":[{\"name\":"
+             "\"web\",\"command\":\"w\"}]}");
+    refused(m, RESIZE "\"size\":\"\"}", EINVAL, "empty");
+    refused(m, RESIZE "\"size\":\"a b\"}", EINVAL, "no name of a size");
+    refused(m, RESIZE "\"type\":\"web\"}", EINVAL, "'size' is missing");
+    refused(m, RESIZE "\"size\":\"s\",\"type\":\"job\"}", EINVAL, "no process type 'job'");
+    refused(m, RESIZE "\"size\":\"s\",\"type\":\"web.1\"}", EINVAL, "no name of a process type");
+    refused(m, RESIZE "\"size\":\"s\",\"type\":\"*\"}", EINVAL, "no name of a process type");
+    refused(m, RESIZE "\"size\":\"s\",\"dyno\":\"web.2\"}", ENOENT, "no dyno web.2");
+    refused(m, RESIZE "\"size\":\"s\",\"dyno\":\"run.2\"}", ENOENT, "no dyno run.2");
+    refused(m, RESIZE "\"size\":\"s\",\"dyno\":\"../x\"}", EINVAL, "no name of a dyno");
+    refused(m, RESIZE "\"size\":\"s\",\"dyno\":\"web.1\",\"type\":\"web\"}", EINVAL, "only one of");
+    refused(m, "{\"op\":\"resize\",\"app\":\"nope\",\"size\":\"s\"}", ENOENT, "no app");
+}
+
 static void bad_entries_are_refused(void **state)
 {
     scoped(model_freep) struct model *m = new_model();
@@ -1199,7 +1271,7 @@ static json_t *random_entry(const struct model *m)
                               "command", "j", "from_release_file", (int)below(2));
     json_t *e = NULL;
 
-    switch (below(12)) {
+    switch (below(14)) {
     case 10:
     case 11:
         e = random_standing();
@@ -1255,6 +1327,15 @@ static json_t *random_entry(const struct model *m)
         if (below(2))
             json_object_set_new(e, "size", json_string("standard-2x"));
         break;
+    case 12:
+    case 13:
+        e = json_pack("{s:s,s:s,s:s}", "op", "resize", "app", app, "size",
+                      below(2) ? "standard-2x" : "performance-m");
+        if (below(2))
+            json_object_set_new(e, "dyno", json_string(dynos[below(6)]));
+        else if (below(2))
+            json_object_set_new(e, "type", json_string(below(2) ? "web" : "job"));
+        break;
     case 8:
         e = json_pack("{s:s,s:s,s:i}", "op", "ran", "app", app, "num", 1 + below(3));
         break;
@@ -1287,6 +1368,7 @@ static void add_app_state(struct str *out, const struct app *a)
     add_json(out, r->env);
     add_json(out, r->stop_after);
     add_json(out, r->meta);
+    add_json(out, a->sizes);
     str_addf(out, " controlled %d", a->controlled);
     str_addf(out, " stopped %d generation %ju", a->stopped, (uintmax_t)a->generation);
     for (size_t i = 0; i < a->n_types; i++) {
@@ -1418,6 +1500,8 @@ int main(void)
         cmocka_unit_test(the_last_commands_are_known),
         cmocka_unit_test(draining_is_remembered),
         cmocka_unit_test(a_dropped_change_changes_nothing),
+        cmocka_unit_test(the_nearest_size_counts),
+        cmocka_unit_test(a_bad_resize_is_refused),
         cmocka_unit_test(compaction_makes_the_same_model),
     };
 
