@@ -46,7 +46,8 @@ class Agent:
         deadline = time.time() + 10
         while not os.path.exists(self.sock):
             if time.time() > deadline or self.proc.poll() is not None:
-                sys.exit("bench: dynod did not start")
+                self.stop()
+                sys.exit("bench: dynod did not start: see its log in the build's bench folder")
             time.sleep(0.01)
 
     def launch(self):

@@ -9,10 +9,12 @@ Ours begins with the request at the API and ends when a client hears that the sl
 As root it is what an instance does (an image, a crew with users of its own); as a user the fallback.
 """
 import argparse
+import contextlib
 import http.client
 import json
 import os
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -368,27 +370,26 @@ def main():
     for slug in all_slugs.values():
         print(slug)
     print(f"load {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores", flush=True)
-    nginx, share = Nginx(build + "/bench/slugs"), Share()
-    with open(build + "/bench/dynod-slug.log", "w") as log:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: stopped"))
+    with contextlib.ExitStack() as ends, open(build + "/bench/dynod-slug.log", "w") as log:
+        share, nginx = Share(), Nginx(build + "/bench/slugs")
+        ends.callback(share.remove)
+        ends.callback(nginx.stop)
         options = ["store.allow_http=yes"]
         agent = Agent(build, log, options)
-        one = Agent(build, log, options + ["store.fetch_connections=1"]) if "link" in wanted else None
-        try:
-            events = Events(agent)
-            if "tiny" in wanted:
-                bench_tiny(agent, events, all_slugs["tiny"], nginx, share, args.tiny)
-            if "speed" in wanted:
-                bench_speed(agent, events, all_slugs["small"], nginx, share, args.rounds, 4)
-                bench_speed(agent, events, all_slugs["big"], nginx, share, args.rounds, 2.5)
-            if "memory" in wanted:
-                bench_watched(agent, events, all_slugs.values(), nginx, agent.dir)
-            if one:
-                bench_link(agent, events, one, all_slugs["big"], nginx, max(1, args.rounds // 2))
-        finally:
-            for a in filter(None, (agent, one)):
-                a.stop()
-            nginx.stop()
-            share.remove()
+        ends.callback(agent.stop)
+        events = Events(agent)
+        if "tiny" in wanted:
+            bench_tiny(agent, events, all_slugs["tiny"], nginx, share, args.tiny)
+        if "speed" in wanted:
+            bench_speed(agent, events, all_slugs["small"], nginx, share, args.rounds, 4)
+            bench_speed(agent, events, all_slugs["big"], nginx, share, args.rounds, 2.5)
+        if "memory" in wanted:
+            bench_watched(agent, events, all_slugs.values(), nginx, agent.dir)
+        if "link" in wanted:
+            one = Agent(build, log, options + ["store.fetch_connections=1"])
+            ends.callback(one.stop)
+            bench_link(agent, events, one, all_slugs["big"], nginx, max(1, args.rounds // 2))
     print("all targets met" if not missed else f"missed: {'; '.join(missed)}")
 
 
