@@ -292,16 +292,33 @@ static void what_is_inherited_is_as_the_golden_file_says(void **state)
 /* --- 45 ----------------------------------------------------------------------------------------
  */
 
+/* A small machine has no room for more. */
+static unsigned zombies(void)
+{
+    unsigned most = 0;
+    scoped(file_closep) FILE *f = fopen("/proc/sys/kernel/threads-max", "r");
+
+    assert_true(f && fscanf(f, "%u", &most) == 1);
+    if (fx.rootless)
+        return 500;
+    return most / 3 < MANY_ZOMBIES ? most / 3 : MANY_ZOMBIES;
+}
+
 static void daemons_and_zombies_are_gone_at_once(void **state)
 {
-    struct dyno_options o = {.limits = {.pids = fx.rootless ? 0 : MANY_ZOMBIES + 200}};
+    unsigned n = zombies();
+    struct dyno_options o = {.limits = {.pids = fx.rootless ? 0 : n + 200}};
+    char number[16], made[32];
     struct init_event ev;
     struct dyno d;
 
     (void)state;
-    start(&d, &o, "--hard-to-kill", fx.rootless ? "500" : "10000");
+    snprintf(number, sizeof(number), "%u", n);
+    snprintf(made, sizeof(made), "made %u\n", n);
+    start(&d, &o, "--hard-to-kill", number);
     dyno_read(&d, d.log, "ready\n");
-    assert_non_null(strstr(d.out, fx.rootless ? "made " : "made 10000\n"));
+    if (!fx.rootless) /* whose user may have fewer */
+        assert_non_null(strstr(d.out, made));
     dyno_expect(d.ctl, INIT_STARTED, &ev);
     dyno_request(d.ctl, INIT_STOP, 0, SIGTERM, NULL, 0);
     /* The control: SIGTERM alone ends none of them. */
@@ -318,7 +335,7 @@ static void daemons_and_zombies_are_gone_at_once(void **state)
     while (fx.rootless && ev.kind != INIT_EXITED)
         dyno_event(d.ctl, &ev, NULL);
     uint64_t took = clock_boot() - then;
-    print_message("gone after %ju ms\n", (uintmax_t)took / 1000);
+    print_message("%u gone after %ju ms\n", n, (uintmax_t)took / 1000);
     if (took > GONE_USEC * (uint64_t)fixture_slowness())
         fail_msg("%ju ms", (uintmax_t)took / 1000);
     dyno_done(&d, fx.rootless ? d.ctl : -1); /* the cgroup can be removed */
