@@ -171,6 +171,9 @@ static int spawn(struct start *st, struct spawned *ret, struct err *e)
         r = prepare_trees(st, e);
     if (r < 0)
         return r;
+    /* Programs open /dev/stdout and /dev/stderr by name. To write: its log is not the dyno's. */
+    if (fchmod(st->plan->log_write, 0622) < 0)
+        return err_set(e, errno, "set the mode of the log's pipe");
     if (pipe2(report, O_CLOEXEC) < 0)
         return err_set(e, errno, "pipe");
     scoped_fd report_read = report[0];

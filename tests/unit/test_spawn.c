@@ -18,6 +18,18 @@ static void output_and_status_come_back(void **state)
     assert_int_equal(WEXITSTATUS(status), 7);
 }
 
+static void the_log_can_be_opened_by_its_names(void **state)
+{
+    scoped_free char *out = NULL;
+
+    (void)state;
+    out = dyno_run(&fx, "echo one > /dev/stdout; echo two > /dev/stderr; : < /dev/stdout || :",
+                   NULL);
+    assert_memory_equal(out, "one\ntwo\n", 8);
+    if (!fx.rootless) /* whose pipe it is */
+        assert_non_null(strstr(out, "Permission denied"));
+}
+
 static void a_signal_is_a_status(void **state)
 {
     int status;
@@ -678,6 +690,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(output_and_status_come_back),
+        cmocka_unit_test(the_log_can_be_opened_by_its_names),
         cmocka_unit_test(a_signal_is_a_status),
         cmocka_unit_test(the_shell_reads_the_profiles_in_order),
         cmocka_unit_test(what_is_written_vanishes),
