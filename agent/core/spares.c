@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,11 +23,12 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#define SPARE_DIR        "spare"
-#define REFILL_PAUSE     (3 * USEC_PER_MSEC) /* after a start, whose dyno has the processor first */
-#define REMOVE_PAUSE     (2 * USEC_PER_MSEC) /* a dying process still counts in its cgroup */
-#define REMOVE_TRIES     1000
-#define REMOVE_NOW_TRIES 200 /* of a millisecond, when the loop does not run */
+#define SPARE_DIR          "spare"
+#define REFILL_PAUSE       (3 * USEC_PER_MSEC) /* after a start, whose dyno has the processor first */
+#define REPORT_PATIENCE_MS 2
+#define REMOVE_PAUSE       (2 * USEC_PER_MSEC) /* a dying process still counts in its cgroup */
+#define REMOVE_TRIES       1000
+#define REMOVE_NOW_TRIES   200 /* of a millisecond, when the loop does not run */
 
 /* --- The end of one --- */
 
@@ -380,6 +382,17 @@ static bool fits(const struct limits *built, const struct limits *wanted)
            built->io_weight == wanted->io_weight;
 }
 
+/* One that has just been made is in the middle of its execve, some microseconds from the end. */
+static int hear_report(const struct spare *sp, struct err *e)
+{
+    struct pollfd pfd = {.fd = sp->child.report_fd, .events = POLLIN};
+    int r = sandbox_report(pfd.fd, e);
+
+    if (r == 0 && poll(&pfd, 1, REPORT_PATIENCE_MS) == 1)
+        r = sandbox_report(pfd.fd, e);
+    return r;
+}
+
 struct spare *spares_take(struct spares *s, const struct limits *limits)
 {
     struct spare *sp, *next;
@@ -392,7 +405,7 @@ struct spare *spares_take(struct spares *s, const struct limits *limits)
         return NULL;
     }
     for (sp = TAILQ_FIRST(&s->ready); sp; sp = next) {
-        int r = sandbox_report(sp->child.report_fd, &e);
+        int r = hear_report(sp, &e);
 
         next = TAILQ_NEXT(sp, link);
         if (r == 0) /* on its way */
