@@ -64,13 +64,17 @@ def oneoff_ms(agent, argv):
 
 
 def floor_ms(build, n, pause_ms=0, more=(), prefix=()):
-    """Median of N. MORE: ("net",), or ("exec", COMMAND...) for that command in the floor's place."""
+    return floor_times(build, n, pause_ms, more, prefix)[0]
+
+
+def floor_times(build, n, pause_ms=0, more=(), prefix=()):
+    """Median and least of N. MORE: ("net",), or ("exec", COMMAND...) for that command in the floor's place."""
     floor, hello = build + "/bench/floor", build + "/bench/hello-byte"
     argv = [floor, str(n), *more] if more and more[0] == "exec" else [floor, hello, str(n), str(pause_ms), *more]
     out = subprocess.run([*prefix, *argv], capture_output=True, text=True)
     if out.returncode != 0:
         sys.exit(f"bench: {argv}: {out.stderr or out.stdout}")
-    return float(re.search(r"p50=([0-9.]+)", out.stdout).group(1))
+    return tuple(float(re.search(key + r"=([0-9.]+)", out.stdout).group(1)) for key in ("p50", "min"))
 
 
 def release(agent, app, types, formation):
