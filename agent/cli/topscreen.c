@@ -10,6 +10,8 @@
 
 #define HEADER_LINES 4 /* two of the header, the keys or an error, the columns' names */
 
+#define ESC_WAIT_MS 25 /* for the rest of an arrow key */
+
 struct screen {
     const struct top_source *source;
     struct top top;
@@ -183,6 +185,7 @@ int topscreen_run(const struct top_source *source, const char *app, enum top_sor
     (void)cbreak();
     (void)noecho();
     (void)keypad(stdscr, TRUE);
+    (void)set_escdelay(ESC_WAIT_MS);
     (void)curs_set(0); /* where it can be hidden */
     live(&s);
     (void)endwin();

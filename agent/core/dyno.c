@@ -438,7 +438,11 @@ static void act_provision(struct dyno *d)
 
 static void act_spawn(struct dyno *d)
 {
-    if (dyno_spawn(d, &d->failed) < 0) {
+    struct err e = ERR_INIT;
+
+    /* What one way could not do, another may have: only a failure leaves an error behind. */
+    if (dyno_spawn(d, &e) < 0) {
+        d->failed = e;
         dyno_event(d, DEV_SPAWN_FAILED);
         return;
     }
