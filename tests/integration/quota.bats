@@ -159,10 +159,8 @@ free_mb() { df -m --output=avail "$AGENT/state" | tail -n 1; }
     dyno stop free
     dyno stop calm
     wait_for all_ended
-    same "$(find "$AGENT/state/scratch" -mindepth 1 -not -name 'spare-*' | wc -l)" 0
-    # One is kept ready, and goes with the agent.
-    few() { [ "$(loops)" -le 1 ]; }
-    wait_for few
+    same "$(find "$AGENT/state/scratch" -mindepth 1 -not -path '*/spare[-.]*' | wc -l)" 0
+    # Those kept ready go with the agent.
     agent_kill TERM
     wait_for no_loops
     agent_again
