@@ -68,6 +68,7 @@ _dyno() {
     -e|--env|--slug|-o|--output) _dyno_files -f; return ;;
     -f|--procfile) [[ $command == local ]] && { _dyno_files -f; return; } ;;
     --size) _dyno_reply "$_dyno_sizes"; return ;;
+    -s) [[ $command == top ]] && _dyno_reply 'memory cpu pids disk name'; return ;;
     --app) _dyno_reply "$(_dyno_names apps)"; return ;;
     -m|--formation|-p|--port|-n|--lines|--digest|--deadline) return ;;
     esac
@@ -76,7 +77,7 @@ _dyno() {
         if [[ $cur == -* ]]; then
             _dyno_reply '--socket --help --version'
         else
-            _dyno_reply 'local run start scale restart stop ps drain undrain logs events exec slug doctor version help'
+            _dyno_reply 'local run start scale restart pause resume resize stop ps top drain undrain logs events exec slug doctor version help'
         fi
         return
     fi
@@ -85,7 +86,9 @@ _dyno() {
     local) options='-f --procfile -e --env -m --formation -p --port --slug' ;;
     run) options='--app --slug -e --env --size -t -T --' ;;
     start) options='--slug --digest -m --formation -e --env --size --no-wait --json' ;;
-    scale|restart|ps|undrain|doctor) options='--json' ;;
+    scale|restart|pause|resume|ps|undrain|doctor) options='--json' ;;
+    resize) options='--size --json' ;;
+    top) options='-n -s --json' ;;
     stop) options='--forget --json' ;;
     drain) options='--deadline --no-wait --json' ;;
     logs|events) options='-f --follow -n --lines --json' ;;
@@ -105,8 +108,8 @@ _dyno() {
 
     case $command in
     local|run) _dyno_files -d ;;
-    start|scale|ps) _dyno_reply "$(_dyno_names apps)" ;;
-    restart|stop|logs) _dyno_reply "$(_dyno_names apps) $(_dyno_names dynos)" ;;
+    start|scale|ps|top) _dyno_reply "$(_dyno_names apps)" ;;
+    restart|pause|resume|resize|stop|logs) _dyno_reply "$(_dyno_names apps) $(_dyno_names dynos)" ;;
     exec) _dyno_reply "$(_dyno_names dynos)" ;;
     slug)
         case $sub in
@@ -117,7 +120,7 @@ _dyno() {
         *) _dyno_files -f ;;
         esac
         ;;
-    help) _dyno_reply 'local run start scale restart stop ps drain undrain logs events exec slug doctor version help' ;;
+    help) _dyno_reply 'local run start scale restart pause resume resize stop ps top drain undrain logs events exec slug doctor version help' ;;
     esac
 }
 

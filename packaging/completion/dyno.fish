@@ -29,7 +29,7 @@ function __dyno_in
     return 1
 end
 
-set -l commands local run start scale restart stop ps drain undrain logs events exec slug doctor version help
+set -l commands local run start scale restart pause resume resize stop ps top drain undrain logs events exec slug doctor version help
 
 complete -c dyno -f
 complete -c dyno -l socket -r -F -d 'Socket of the agent'
@@ -40,6 +40,10 @@ complete -c dyno -n "not __dyno_in $commands" -a run -d 'Run one command in a dy
 complete -c dyno -n "not __dyno_in $commands" -a start -d 'Release a slug as an app and start it'
 complete -c dyno -n "not __dyno_in $commands" -a scale -d 'Change how many dynos run of a process type'
 complete -c dyno -n "not __dyno_in $commands" -a restart -d 'Stop dynos and start them anew'
+complete -c dyno -n "not __dyno_in $commands" -a pause -d 'Make dynos stand still'
+complete -c dyno -n "not __dyno_in $commands" -a resume -d 'Let paused dynos run on'
+complete -c dyno -n "not __dyno_in $commands" -a resize -d 'Give dynos another size while they run'
+complete -c dyno -n "not __dyno_in $commands" -a top -d 'Watch what dynos use'
 complete -c dyno -n "not __dyno_in $commands" -a stop -d 'Stop dynos until scale, restart or start'
 complete -c dyno -n "not __dyno_in $commands" -a ps -d 'List dynos and how they are'
 complete -c dyno -n "not __dyno_in $commands" -a drain -d 'Empty this instance'
@@ -52,14 +56,14 @@ complete -c dyno -n "not __dyno_in $commands" -a doctor -d 'What this machine of
 complete -c dyno -n "not __dyno_in $commands" -a version -d 'Print the version'
 complete -c dyno -n "not __dyno_in $commands" -a help -d 'Explain a command'
 
-complete -c dyno -n '__dyno_in start scale restart stop ps drain undrain logs events slug doctor' -l json -d 'As JSON'
+complete -c dyno -n '__dyno_in start scale restart pause resume resize stop ps top drain undrain logs events slug doctor' -l json -d 'As JSON'
 complete -c dyno -n '__dyno_in local run start' -s e -l env -r -F -d 'Config vars'
 complete -c dyno -n '__dyno_in local start' -s m -l formation -x -d 'Formation: web=2,worker=1'
 complete -c dyno -n '__dyno_in local' -s f -l procfile -r -F -d 'Procfile'
 complete -c dyno -n '__dyno_in local' -s p -l port -x -d 'Base port'
 complete -c dyno -n '__dyno_in local run start' -l slug -r -F -d 'Slug'
 complete -c dyno -n '__dyno_in run' -l app -x -a '(__dyno_apps)' -d 'Released app'
-complete -c dyno -n '__dyno_in run start' -l size -x -a 'standard-1x standard-2x performance-m performance-l' -d Size
+complete -c dyno -n '__dyno_in run start resize' -l size -x -a 'standard-1x standard-2x performance-m performance-l' -d Size
 complete -c dyno -n '__dyno_in run exec' -s t -d 'Force a terminal'
 complete -c dyno -n '__dyno_in run exec' -s T -d 'No terminal'
 complete -c dyno -n '__dyno_in start fetch' -l digest -x -d 'sha256:HEX'
@@ -70,8 +74,11 @@ complete -c dyno -n '__dyno_in logs events' -s f -l follow -d Follow
 complete -c dyno -n '__dyno_in logs events' -s n -l lines -x -d 'How many'
 complete -c dyno -n '__dyno_in pack' -s o -l output -r -F -d 'Where to write'
 
-complete -c dyno -n '__dyno_in start scale ps' -a '(__dyno_apps)'
-complete -c dyno -n '__dyno_in restart stop logs' -a '(__dyno_targets)'
+complete -c dyno -n '__dyno_in top' -s n -x -d 'How many times, as text'
+complete -c dyno -n '__dyno_in top' -s s -x -a 'memory cpu pids disk name' -d 'Sort by'
+
+complete -c dyno -n '__dyno_in start scale ps top' -a '(__dyno_apps)'
+complete -c dyno -n '__dyno_in restart pause resume resize stop logs' -a '(__dyno_targets)'
 complete -c dyno -n '__dyno_in exec' -a '(__dyno_pairs)'
 complete -c dyno -n '__dyno_in local run pack' -a '(__fish_complete_directories)'
 complete -c dyno -n '__dyno_in slug; and not __dyno_in pack inspect ls fetch rm verify' -a 'pack inspect ls fetch rm verify'

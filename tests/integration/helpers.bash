@@ -171,7 +171,7 @@ agent_end() {
     agent_left_nothing || bad=1
     return $bad
 }
-all_ended() { same "$(dyno ps --json | jq '[.[] | select(.state | IN("provisioning", "starting", "up", "stopping"))] | length')" 0; }
+all_ended() { same "$(dyno ps --json | jq '[.[] | select(.state | IN("provisioning", "starting", "up", "paused", "stopping"))] | length')" 0; }
 
 agent_left_nothing() {
     local left
