@@ -15,7 +15,7 @@ from store import Store
 COMMANDS_MAX = 1000   # in one answer
 REFUSED_SEC = 10      # an agent that refused a start gets no other for so long
 ELSEWHERE = ("capacity", "limit", "draining")  # why a start is refused that another agent may take
-RUNNING = ("provisioning", "starting", "up", "stopping")
+RUNNING = ("provisioning", "starting", "up", "paused", "stopping")
 
 
 class Refused(Exception):
