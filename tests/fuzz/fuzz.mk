@@ -41,3 +41,6 @@ $(BUILD)/fuzz/fuzz_http_headers: PKGS_dyno += libcurl
 # What stores say, likewise.
 $(BUILD)/fuzz/fuzz_store: $(FUZZ_FETCH:%.c=$(BUILD)/fuzz/obj/%.o)
 $(BUILD)/fuzz/fuzz_store: PKGS_dyno += libcurl
+# And what is sent to them.
+$(BUILD)/fuzz/fuzz_sigv4: $(FUZZ_FETCH:%.c=$(BUILD)/fuzz/obj/%.o)
+$(BUILD)/fuzz/fuzz_sigv4: PKGS_dyno += libcurl libcrypto
