@@ -373,8 +373,11 @@ static int changed(struct conn *c, struct err *e)
 static int broke(struct conn *c, CURLcode code, struct err *e)
 {
     struct transport_verdict v = transport_judge(c->easy, code);
+    char words[TRANSPORT_WORDS_MAX];
+    const char *late = transport_late(c->easy, code, c->d->o.store->env->connect_ms, words);
     /* libcurl's text is of the first thing that went wrong, which need not be what ended it. */
     const char *why = c->broken                          ? c->broken
+                      : late                             ? late
                       : code == CURLE_TOO_MANY_REDIRECTS ? TRANSPORT_MANY
                       : c->text[0]                       ? c->text
                       : code == CURLE_OK                 ? "the server ended the body too early"

@@ -93,9 +93,12 @@ static int run(struct call *k, CURLcode *ret, struct err *e)
 static int fail(const struct call *k, const struct transport_verdict *v, CURLcode code,
                 struct err *e)
 {
-    char shown[URL_SHOWN_MAX], quoted[200];
+    char shown[URL_SHOWN_MAX], quoted[200], words[TRANSPORT_WORDS_MAX];
+    bool own = k->c->total_ms <= k->env->connect_ms; /* and that one came first */
+    const char *late = own ? NULL : transport_late(k->easy, code, k->env->connect_ms, words);
     const char *why = k->guard.refused ? "leads to a link-local address"
                       : k->body.failed ? "an answer over the limit of 65536 bytes"
+                      : late           ? late
                       : k->text[0]     ? k->text
                                        : curl_easy_strerror(code);
 

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
@@ -104,13 +105,15 @@ struct transport_verdict transport_judge_status(long status)
 
 static struct transport_verdict judge_timeout(CURL *easy)
 {
-    curl_off_t connected = 0, secured = 0;
+    curl_off_t secured = 0;
     const char *scheme = NULL;
+    long port = 0;
 
-    (void)curl_easy_getinfo(easy, CURLINFO_CONNECT_TIME_T, &connected);
+    /* libcurl has no time of connecting before the handshake is over, but it has our port. */
+    (void)curl_easy_getinfo(easy, CURLINFO_LOCAL_PORT, &port);
     (void)curl_easy_getinfo(easy, CURLINFO_APPCONNECT_TIME_T, &secured);
     (void)curl_easy_getinfo(easy, CURLINFO_SCHEME, &scheme);
-    const char *step = connected == 0                                           ? "connect"
+    const char *step = port == 0                                                ? "connect"
                        : scheme && !strcasecmp(scheme, "https") && secured == 0 ? "tls"
                                                                                 : "download";
     return (struct transport_verdict){step, FAULT_PLATFORM, ETIMEDOUT, true};
@@ -141,6 +144,19 @@ struct transport_verdict transport_judge(CURL *easy, CURLcode code)
     default:
         return (struct transport_verdict){"download", FAULT_PLATFORM, EIO, true};
     }
+}
+
+/* libcurl counts the handshake as a part of connecting. */
+const char *transport_late(CURL *easy, CURLcode code, uint64_t connect_ms, char *out)
+{
+    const char *step = transport_judge(easy, code).step;
+
+    if (code != CURLE_OPERATION_TIMEDOUT || !strcmp(step, "download"))
+        return NULL;
+    (void)snprintf(out, TRANSPORT_WORDS_MAX, "no %s within %llu ms (fetch_connect)",
+                   !strcmp(step, "tls") ? "TLS handshake" : "connection",
+                   (unsigned long long)connect_ms);
+    return out;
 }
 
 int64_t transport_skew(CURL *easy)

@@ -45,6 +45,11 @@ struct transport_verdict {
 struct transport_verdict transport_judge_status(long status);
 struct transport_verdict transport_judge(CURL *easy, CURLcode code);
 
+/* What a transfer that took too long to connect says; NULL: that is not what ended it. OUT has
+ * TRANSPORT_WORDS_MAX bytes. */
+#define TRANSPORT_WORDS_MAX 80
+const char *transport_late(CURL *easy, CURLcode code, uint64_t connect_ms, char *out);
+
 /* Our clock minus the store's, in seconds, by the Date of EASY's last answer; 0: no Date, or within
  * a minute. */
 int64_t transport_skew(CURL *easy);

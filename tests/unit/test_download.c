@@ -669,6 +669,54 @@ static void nobody_listens(void **state)
     assert_failed(&g, "connect", FAULT_PLATFORM, "127.0.0.1");
 }
 
+/* A socket that listens, and takes the first connections but nothing from them. */
+static int deaf(char url[64], const char *scheme)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(at);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+    assert_int_equal(listen(fd, 0), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &len), 0);
+    (void)snprintf(url, 64, "%s://127.0.0.1:%u/slug", scheme, ntohs(at.sin_port));
+    return fd;
+}
+
+static void connecting_has_a_limit(void **state)
+{
+    char url[64];
+    int ear = deaf(url, "https"), crowd[8];
+
+    (void)state;
+    struct job j = job_for(url, SMALL);
+    j.connect_ms = 100;
+    j.tries = 1;
+    struct got g = fetch(&j);
+    assert_failed(&g, "tls", FAULT_PLATFORM, "no TLS handshake within 100 ms (fetch_connect)");
+    assert_int_equal(g.e.errnum, ETIMEDOUT);
+    close(ear);
+
+    /* No room for another connection: a SYN gets no answer. */
+    ear = deaf(url, "http");
+    struct sockaddr_in at;
+    socklen_t len = sizeof(at);
+    assert_int_equal(getsockname(ear, (struct sockaddr *)&at, &len), 0);
+    for (size_t i = 0; i < sizeof(crowd) / sizeof(crowd[0]); i++) {
+        crowd[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        (void)connect(crowd[i], (struct sockaddr *)&at, sizeof(at)); /* or is left waiting */
+    }
+    j = job_for(url, SMALL);
+    j.connect_ms = 100;
+    j.tries = 1;
+    g = fetch(&j);
+    assert_failed(&g, "connect", FAULT_PLATFORM, "no connection within 100 ms (fetch_connect)");
+    assert_int_equal(g.e.errnum, ETIMEDOUT);
+    for (size_t i = 0; i < sizeof(crowd) / sizeof(crowd[0]); i++)
+        close(crowd[i]);
+    close(ear);
+}
+
 static void sizes_have_limits(void **state)
 {
     static server_fn *const servers[] = {small, chunked};
@@ -791,11 +839,12 @@ static void waiting_has_limits(void **state)
     j.stall_ms = 100;
     j.total_ms = 1000;
     struct got g = fetch(&j);
-    assert_failed(&g, "download", FAULT_PLATFORM, "no byte came for 100 ms");
+    assert_failed(&g, "download", FAULT_PLATFORM, "no byte came for 100 ms (fetch_stall)");
     j = job_for(s.url, SMALL);
     j.total_ms = 300;
     g = fetch(&j);
-    assert_failed(&g, "download", FAULT_PLATFORM, "over the limit of 300 ms");
+    assert_failed(&g, "download", FAULT_PLATFORM,
+                  "over the limit of 300 ms for a download (fetch_total)");
     server_stop(&s);
 
     server_start(&s, drips, SMALL);
@@ -803,7 +852,8 @@ static void waiting_has_limits(void **state)
     j.slow_bytes = 10000;
     j.slow_ms = 500;
     g = fetch(&j);
-    assert_failed(&g, "download", FAULT_PLATFORM, "less than 10000 bytes a second for 500 ms");
+    assert_failed(&g, "download", FAULT_PLATFORM,
+                  "less than 10000 bytes a second for 500 ms (fetch_slow)");
     server_stop(&s);
 }
 
@@ -1092,6 +1142,7 @@ int main(void)
         cmocka_unit_test(an_address_may_have_a_password),
         cmocka_unit_test(nothing_is_a_slug_of_no_bytes),
         cmocka_unit_test(nobody_listens),
+        cmocka_unit_test(connecting_has_a_limit),
         cmocka_unit_test(sizes_have_limits),
         cmocka_unit_test(another_object_is_never_glued_on),
         cmocka_unit_test(a_second_change_ends_the_mirror),
