@@ -55,7 +55,12 @@ static void needs_root(void)
 /* An image with one file, by the code that makes slugs' images. */
 static int make_image(void)
 {
-    const struct image_limits limits = {100, 100, 10, 1 << 20, 1 << 20};
+    const struct image_limits limits = {.entries = 100,
+                                        .nodes = 100,
+                                        .depth = 10,
+                                        .name = NAME_MAX,
+                                        .data = 1 << 20,
+                                        .texts = IMAGE_TEXTS_MAX};
     static const struct digest digest = {
         "1111111111111111111111111111111111111111111111111111111111111111"};
     struct erofs_identity who = erofs_identity_for(&digest, OWNER, OWNER);
