@@ -156,10 +156,9 @@ static const char *const processes[] = {
     "tgkill", "getpid", "getppid", "gettid", "getpgid", "getpgrp", "setpgid", "getsid", "setsid",
     "pidfd_open", "pidfd_send_signal", "pidfd_getfd", "prctl", "arch_prctl", "set_tid_address",
     "set_robust_list", "get_robust_list", "rseq", "getrlimit", "getrusage", "times", "getpriority",
-    "setpriority", "ioprio_get", "ioprio_set", "sched_yield", "sched_setparam", "sched_getparam",
-    "sched_setscheduler", "sched_getscheduler", "sched_get_priority_max", "sched_get_priority_min",
-    "sched_rr_get_interval", "sched_setaffinity", "sched_getaffinity", "sched_setattr",
-    "sched_getattr", "getcpu", "set_thread_area", "get_thread_area", "restart_syscall",
+    "ioprio_get", "sched_yield", "sched_getparam", "sched_getscheduler", "sched_get_priority_max",
+    "sched_get_priority_min", "sched_rr_get_interval", "sched_getaffinity", "sched_getattr",
+    "getcpu", "set_thread_area", "get_thread_area", "restart_syscall",
     /* Of its own children only: the user namespace, the PID namespace and dyno-init's
      * not being dumpable see to that. */
     "ptrace", "process_vm_readv", "process_vm_writev", NULL};
@@ -375,9 +374,20 @@ static const struct syscall_check checks[] = {
      0},
     /* The limit of core files stays at the 1 that it has (step_limits), whatever a program says. */
     {"setrlimit", 1, {{0, LOW32, RLIMIT_CORE, .errnum = PRETEND}}, 0},
+    /* PID 1 has the dyno's uid, and would let itself be starved by it: then it tells of no end, and
+     * an agent that has just started takes it for dead. */
+    {"sched_setparam", 1, {{0, LOW32, 1, .errnum = EPERM}}, 0},
+    {"sched_setscheduler", 1, {{0, LOW32, 1, .errnum = EPERM}}, 0},
+    {"sched_setattr", 1, {{0, LOW32, 1, .errnum = EPERM}}, 0},
+    {"sched_setaffinity", 1, {{0, LOW32, 1, .errnum = EPERM}}, 0},
+    {"setpriority", 1, {{1, LOW32, 1, .errnum = EPERM}}, 0},
+    {"ioprio_set", 1, {{1, LOW32, 1, .errnum = EPERM}}, 0},
+    /* PID 1 has the dyno's uid and would take any limits from it: over RLIMIT_CPU the kernel kills
+     * it, and the end of dyno-init is laid at the platform's door. */
     {"prlimit64",
-     3,
-     {{1, LOW32, RLIMIT_CORE, .negated = true, .errnum = 0},
+     4,
+     {{0, LOW32, 1, .errnum = EPERM},
+      {1, LOW32, RLIMIT_CORE, .negated = true, .errnum = 0},
       {2, LOW32, 0, .negated = true, .errnum = PRETEND},
       {2, LOW32, 0, .negated = true, .high = true, .errnum = PRETEND}}, /* NULL: only asking */
      0},

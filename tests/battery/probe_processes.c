@@ -3,11 +3,13 @@
 
 #include <fcntl.h>
 #include <mqueue.h>
+#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -70,6 +72,37 @@ static int init_steal(void)
     int pidfd = (int)syscall(SYS_pidfd_open, 1, 0);
 
     return pidfd < 0 ? errno : result(syscall(SYS_pidfd_getfd, pidfd, 3, 0));
+}
+
+/* With less time than it has used, the kernel kills it. The control is PID 1 as well. */
+static int init_limits(void)
+{
+    struct rlimit limit;
+
+    if (prlimit(1, RLIMIT_CPU, NULL, &limit) < 0)
+        return errno;
+    return prlimit(1, RLIMIT_CPU, &limit, NULL) < 0 ? errno : 0;
+}
+
+static int init_idle(void)
+{
+    const struct sched_param none = {0};
+
+    return sched_setscheduler(1, SCHED_IDLE, &none) < 0 ? errno : 0;
+}
+
+static int init_nice(void)
+{
+    return setpriority(PRIO_PROCESS, 1, 19) < 0 ? errno : 0;
+}
+
+static int init_processors(void)
+{
+    cpu_set_t all;
+
+    if (sched_getaffinity(1, sizeof(all), &all) < 0)
+        return errno;
+    return sched_setaffinity(1, sizeof(all), &all) < 0 ? errno : 0;
 }
 
 static int init_ns(void)
@@ -185,6 +218,8 @@ const struct attack process_probes[] = {
     {"init-root", init_root},       {"init-exe", init_exe},
     {"init-fd", init_fd},           {"init-ns", init_ns},
     {"init-trace", init_trace},     {"init-steal", init_steal},
+    {"init-limits", init_limits},   {"init-idle", init_idle},
+    {"init-nice", init_nice},       {"init-processors", init_processors},
     {"host-seen", host_seen},       {"host-kill", host_kill},
     {"host-trace", host_trace},     {"host-read", host_read},
     {"host-environ", host_environ}, {"host-abstract", host_abstract},

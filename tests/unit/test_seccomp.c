@@ -179,6 +179,25 @@ static void arguments_are_looked_at_as_the_kernel_does(void **state)
     assert_int_equal(ask(&p, arch, prlimit_nr, 0, junk | RLIMIT_CORE, 16), ERR(0));
     assert_int_equal(ask(&p, arch, prlimit_nr, 0, RLIMIT_CORE, junk), ERR(0));
     assert_int_equal(ask(&p, arch, prlimit_nr, 0, RLIMIT_AS, junk), SECCOMP_RET_ALLOW);
+    /* Those of dyno-init are nobody's to set. */
+    assert_int_equal(ask(&p, arch, prlimit_nr, 1, RLIMIT_CPU, 16), ERR(EPERM));
+    assert_int_equal(ask(&p, arch, prlimit_nr, junk | 1, RLIMIT_CPU, 16), ERR(EPERM));
+    assert_int_equal(ask(&p, arch, prlimit_nr, 1, RLIMIT_CORE, 16), ERR(EPERM));
+    assert_int_equal(ask(&p, arch, prlimit_nr, 11, RLIMIT_CPU, 16), SECCOMP_RET_ALLOW);
+    /* Nor is the time that it gets. */
+    static const char *const of_pid[] = {"sched_setparam", "sched_setscheduler", "sched_setattr",
+                                         "sched_setaffinity"};
+    static const char *const of_who[] = {"setpriority", "ioprio_set"};
+    for (size_t i = 0; i < 4; i++) {
+        int nr = filter_number(arch, of_pid[i]);
+        assert_int_equal(ask(&p, arch, nr, junk | 1, 0, 0), ERR(EPERM));
+        assert_int_equal(ask(&p, arch, nr, 0, 1, 1), SECCOMP_RET_ALLOW);
+    }
+    for (size_t i = 0; i < 2; i++) {
+        int nr = filter_number(arch, of_who[i]);
+        assert_int_equal(ask(&p, arch, nr, 1, junk | 1, 0), ERR(EPERM));
+        assert_int_equal(ask(&p, arch, nr, 1, 0, 1), SECCOMP_RET_ALLOW);
+    }
     assert_int_equal(ask(&p, arch, personality_nr, 0xffffffff, 0, 0), SECCOMP_RET_ALLOW);
     assert_int_equal(ask(&p, arch, personality_nr, 0x0040000, 0, 0), SECCOMP_RET_ALLOW);
     assert_int_equal(ask(&p, arch, personality_nr, 0x0400000, 0, 0), ERR(EPERM));
