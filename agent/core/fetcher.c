@@ -27,6 +27,7 @@ struct fetch_waiter {
     fetch_fn fn;
     fetch_progress_fn progress;
     void *userdata;
+    bool ahead;
 };
 
 /* One slug on its way. */
@@ -234,18 +235,46 @@ static void job_start(struct job *j)
     }
 }
 
+/* Only those who fetch ahead wait for J. */
+static bool job_ahead(const struct job *j)
+{
+    const struct fetch_waiter *w;
+
+    LIST_FOREACH (w, &j->waiters, link)
+        if (!w->ahead)
+            return false;
+    return !LIST_EMPTY(&j->waiters);
+}
+
+/* The job whose turn it is: a start must not stand behind a hundred slugs that are for later. */
+static struct job *job_next(struct fetcher *f)
+{
+    unsigned most = f->o.config->fetch_jobs, ahead = 0;
+    struct job *j, *first = NULL;
+
+    if (f->running >= most)
+        return NULL;
+    TAILQ_FOREACH (j, &f->jobs, link) {
+        if (!job_ahead(j)) {
+            if (!j->running)
+                return j;
+        } else if (j->running) {
+            ahead++;
+        } else if (!first) {
+            first = j;
+        }
+    }
+    return ahead < (most > 1 ? most - 1 : 1) ? first : NULL;
+}
+
 /* From the loop, never from inside the caller's call: a failure must not come before the waiter
  * exists. */
 static int on_start(sd_event_source *s, uint64_t usec, void *userdata)
 {
-    struct fetcher *f = userdata;
-    struct job *j;
+    struct job *j = job_next(userdata);
 
     (void)s;
     (void)usec;
-    TAILQ_FOREACH (j, &f->jobs, link)
-        if (!j->running && f->running < f->o.config->fetch_jobs)
-            break;
     if (j)
         job_start(j);
     return 0;
@@ -373,12 +402,11 @@ int fetcher_get(struct fetcher *f, const char *url, const struct digest *digest,
 
     if (!w)
         return err_set(e, ENOMEM, "wait for a fetch");
-    if (!j && (j = job_new(f, url, digest, e)))
-        start_soon(f, 0);
-    if (!j) {
+    if (!j && !(j = job_new(f, url, digest, e))) {
         free(w);
         return -e->errnum;
     }
+    start_soon(f, 0); /* one that waits already may have become urgent */
     w->fn = fn;
     w->userdata = userdata;
     LIST_INSERT_HEAD(&j->waiters, w, link);
@@ -392,6 +420,11 @@ void fetcher_drop(struct fetch_waiter *w)
         return;
     LIST_REMOVE(w, link);
     free(w);
+}
+
+void fetcher_ahead(struct fetch_waiter *w)
+{
+    w->ahead = true;
 }
 
 void fetcher_watch(struct fetch_waiter *w, fetch_progress_fn fn)

@@ -57,6 +57,10 @@ int fetcher_get(struct fetcher *f, const char *url, const struct digest *digest,
 /* Wants it no more. The fetch itself goes on: the next dyno will want it. NULL is fine. */
 void fetcher_drop(struct fetch_waiter *w);
 
+/* W is for no dyno yet. As long as only such wait for a fetch, others begin before it, and they
+ * have one of fetch_jobs for themselves, when there are several. */
+void fetcher_ahead(struct fetch_waiter *w);
+
 /* FN is called a few times a second while W's fetch gets on. The waiter may not be dropped in it.
  */
 typedef void (*fetch_progress_fn)(void *userdata, const struct pipeline_progress *progress);

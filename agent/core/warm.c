@@ -113,9 +113,11 @@ static int begin(struct warming *w, const json_t *slug, struct err *e)
         return r;
     r = fetcher_get(a->fetcher, json_string_value(text), w->has_digest ? &w->digest : NULL,
                     on_fetched, w, &w->waiter, e);
-    if (r == 0)
-        fetcher_watch(w->waiter, on_progress);
-    return r;
+    if (r < 0)
+        return r;
+    fetcher_ahead(w->waiter);
+    fetcher_watch(w->waiter, on_progress);
+    return 0;
 }
 
 int warm_start(struct agent *a, const json_t *slug, const struct digest *digest, warm_fn fn,

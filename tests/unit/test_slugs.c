@@ -593,6 +593,93 @@ static void progress_is_told(void **state)
     assert_false(fetcher_wants(w->a.fetcher, &w->digest));
 }
 
+static void on_counted(void *userdata, const struct fetch_result *r)
+{
+    unsigned *n = userdata;
+
+    (void)r;
+    ++*n;
+}
+
+static const char *state_of(const struct world *w, size_t i)
+{
+    static char state[16];
+    scoped(json_freep) json_t *list = fetcher_json(w->a.fetcher);
+
+    (void)snprintf(state, sizeof(state), "%s", json_str(json_array_get(list, i), "state", ""));
+    return state;
+}
+
+/* Two slugs for later, and one that a dyno waits for if URGENT: the most fetches at once. */
+static unsigned most_at_once(struct world *w, bool ahead, bool urgent, bool *ret_first)
+{
+    const char *urls[] = {w->good, w->bad};
+    unsigned ended = 0, most = 0, wanted = urgent ? 3 : 2;
+    uint64_t until = clock_boot() + PATIENCE;
+    struct fetch_waiter *waiter;
+    struct err e = ERR_INIT;
+
+    for (size_t i = 0; i < 2; i++) {
+        must(fetcher_get(w->a.fetcher, urls[i], NULL, on_counted, &ended, &waiter, &e), &e);
+        if (ahead)
+            fetcher_ahead(waiter);
+    }
+    if (urgent)
+        must(fetcher_get(w->a.fetcher, w->good, &w->digest, on_counted, &ended, &waiter, &e), &e);
+    *ret_first = false;
+    while (ended < wanted) {
+        unsigned n = fetcher_running(w->a.fetcher);
+
+        if (ended == 0 && n == 1 && !strcmp(state_of(w, 2), "fetching"))
+            *ret_first = true;
+        most = n > most ? n : most;
+        if (!turn(w, until))
+            fail_msg("the fetches did not end");
+    }
+    assert_int_equal(fetcher_running(w->a.fetcher), 0);
+    return most;
+}
+
+static void who_waits_comes_before_what_is_for_later(void **state)
+{
+    struct world *w = *state;
+    bool first;
+
+    w->a.config.fetch_jobs = 2;
+    assert_int_equal(most_at_once(w, false, false, &first), 2); /* the control */
+    assert_int_equal(most_at_once(w, true, false, &first), 1);
+    assert_int_equal(cache_remove(w->a.cache, &w->digest, &(struct err)ERR_INIT), 0);
+    assert_int_equal(most_at_once(w, true, true, &first), 2);
+    assert_true(first);
+    w->a.config.fetch_jobs = 1;
+    assert_int_equal(most_at_once(w, true, false, &first), 1);
+}
+
+/* What waits for its turn is urgent as soon as a dyno wants it, too. */
+static void a_start_takes_over_what_is_for_later(void **state)
+{
+    struct world *w = *state;
+    unsigned ended = 0;
+    uint64_t until = clock_boot() + PATIENCE;
+    struct fetch_waiter *waiter;
+    struct err e = ERR_INIT;
+
+    w->a.config.fetch_jobs = 2;
+    must(fetcher_get(w->a.fetcher, w->bad, NULL, on_counted, &ended, &waiter, &e), &e);
+    fetcher_ahead(waiter);
+    must(fetcher_get(w->a.fetcher, w->good, &w->digest, on_counted, &ended, &waiter, &e), &e);
+    fetcher_ahead(waiter);
+    while (fetcher_running(w->a.fetcher) == 0)
+        assert_true(turn(w, until));
+    assert_string_equal(state_of(w, 1), "waiting");
+    must(fetcher_get(w->a.fetcher, w->good, &w->digest, on_counted, &ended, &waiter, &e), &e);
+    while (ended == 0 && fetcher_running(w->a.fetcher) == 1)
+        assert_true(turn(w, until));
+    assert_int_equal(fetcher_running(w->a.fetcher), 2);
+    while (ended < 3)
+        assert_true(turn(w, until));
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
 
 int main(void)
@@ -612,6 +699,8 @@ int main(void)
         TEST(room_is_asked_for_when_the_last_fetch_is_gone),
         TEST(what_is_kept_free_is_kept),
         TEST(progress_is_told),
+        TEST(who_waits_comes_before_what_is_for_later),
+        TEST(a_start_takes_over_what_is_for_later),
     };
 
     struct err e = ERR_INIT;
