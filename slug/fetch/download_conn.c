@@ -354,6 +354,9 @@ static int refused(struct conn *c, struct err *e)
     case STORE_RENEW:
         d->step = "auth";
         return renew(c, e);
+    case STORE_MOVED:
+        conn_stop(c);
+        return 0;
     case STORE_PLAIN:
     default:
         return refused_plainly(c, &refusal, e);

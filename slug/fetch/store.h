@@ -80,6 +80,8 @@ enum store_verdict {
     STORE_RENEW, /* a credential was thrown away: prepare() makes a new one; tried again at once.
                   * The download allows one a mirror, unless bytes came in between; past that E,
                   * which is filled here too, is final */
+    STORE_MOVED, /* prepare() makes another address from now on; asked at once. The backend sees to
+                  * it that this ends */
 };
 
 struct store_ops {

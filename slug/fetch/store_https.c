@@ -13,9 +13,12 @@
 #include <string.h>
 #include <strings.h>
 
-/* What of the settings is for the host of this address; borrowed. */
+/* What of the settings is for the host of this address; borrowed. With a certificate redirects are
+ * followed here. */
 struct https {
     const char *token, *cert, *key;
+    char *moved; /* where the last one led; NULL: there was none */
+    unsigned moves;
 };
 
 static const char *setting(const struct store *store, const char *key)
@@ -88,7 +91,7 @@ static int take_secrets(const struct store *store, struct https *h, struct err *
     if (r < 0)
         return err_set(e, -r, "%s", store->shown);
     if (is_listed(hosts, host) || is_listed(hosts, with_port))
-        *h = (struct https){token, cert, key};
+        *h = (struct https){.token = token, .cert = cert, .key = key};
     return 0;
 }
 
@@ -114,7 +117,11 @@ static int https_open(struct store *s, struct err *e)
 
 static void https_close(struct store *s)
 {
-    free(s->state);
+    struct https *h = s->state;
+
+    if (h)
+        free(h->moved);
+    free(h);
 }
 
 /* --- requests ------------------------------------------------------------------------------------
@@ -150,11 +157,47 @@ static int https_prepare(struct store *s, CURL *easy, struct store_request *ret,
 
     if (r != CURLE_OK)
         return err_say(e, EINVAL, "prepare the download: %s", curl_easy_strerror(r));
-    char *url = strdup(s->address);
+    char *url = strdup(h && h->moved ? h->moved : s->address);
     if (!url)
         return err_set(e, ENOMEM, "prepare the download");
     *ret = (struct store_request){.url = url, .follow = !h || !h->cert};
     return 0;
+}
+
+/* Whether URL is on the host, and the port, of the store's address, by https. */
+static bool is_same_place(const struct store *s, const char *url)
+{
+    char host[ENDPOINT_HOST_MAX], ours[ENDPOINT_HOST_MAX + 8], theirs[ENDPOINT_HOST_MAX + 8];
+
+    return !strncasecmp(s->address, "https:", 6) && !strncasecmp(url, "https:", 6) &&
+           take_host(s->address, host, ours) == 0 && take_host(url, host, theirs) == 0 &&
+           !strcasecmp(ours, theirs);
+}
+
+/* A redirect where a client certificate is sent. */
+static enum store_verdict moved(const struct store *s, const struct store_refusal *r, struct err *e)
+{
+    struct https *h = s->state;
+    char *to = NULL;
+
+    (void)curl_easy_getinfo(r->easy, CURLINFO_REDIRECT_URL, &to);
+    bool near = to && is_same_place(s, to);
+    char *url = near && h->moves < TRANSPORT_REDIRECTS ? strdup(to) : NULL;
+    if (url) {
+        free(h->moved);
+        h->moved = url;
+        h->moves++;
+        return STORE_MOVED;
+    }
+    if (near)
+        err_say(e, EINVAL, "%s: " TRANSPORT_MANY, s->shown);
+    else
+        err_say(e, EINVAL,
+                "%s: HTTP status %ld: redirects to another host or port are not followed where a "
+                "client certificate is sent (https_cert_file)",
+                s->shown, r->status);
+    (void)err_blame(e, FAULT_OPERATOR);
+    return STORE_FINAL;
 }
 
 /* A pre-signed URL is refused in S3's words. */
@@ -165,14 +208,8 @@ static enum store_verdict http_refused(struct store *s, const struct store_refus
     const struct https *h = s->state;
     struct s3_error x;
 
-    if (h && h->cert && r->status >= 300 && r->status < 400) {
-        err_say(e, EINVAL,
-                "%s: HTTP status %ld: redirects are not followed where a client certificate is "
-                "sent (https_cert_file)",
-                s->shown, r->status);
-        (void)err_blame(e, FAULT_OPERATOR);
-        return STORE_FINAL;
-    }
+    if (h && h->cert && r->status >= 300 && r->status < 400)
+        return moved(s, r, e);
     if (!s3_error_parse(r->body, r->len, &x))
         return STORE_PLAIN;
     if (r->skew_sec)

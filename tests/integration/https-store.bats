@@ -52,6 +52,10 @@ http {
     listen 127.0.0.1:$(port) ssl;
     location = /token/slug { if (\$http_authorization != "Bearer sesame") { return 401; } alias $STORY/www/slug; }
     location = /mutual/slug { if (\$ssl_client_verify != SUCCESS) { return 403; } alias $STORY/www/slug; }
+    location = /mutual/near { if (\$ssl_client_verify != SUCCESS) { return 403; } return 302 /mutual/nearer; }
+    location = /mutual/nearer { return 307 https://LOCALHOST:$(port)/mutual/slug; }
+    location = /mutual/round { return 302 /mutual/round; }
+    location = /mutual/plain { return 302 http://localhost:$(port)/mutual/slug; }
     location = /mutual/away { return 302 https://localhost:$(other_port)/slug; }
     location = /away { return 302 https://localhost:$(other_port)/slug; }
     location = /plain { return 302 http://localhost:$(other_port)/slug; }
@@ -120,9 +124,19 @@ certificate() { jq -n --rawfile cert "$STORY/ca/client.pem" --rawfile key "$STOR
     refuses "certificate" /mutual/slug "$(certificate | jq '.cert = "garbage"')"
 }
 
-@test "a client certificate is shown to no other host: redirects are not followed with one" {
+@test "a client certificate: redirects are followed on its own host and port" {
     : >"$STORY/requests"
-    refuses "redirects are not followed where a client certificate is sent" /mutual/away "$(certificate)"
+    gives /mutual/near "$(certificate)"
+    has "$(cat "$STORY/requests")" "$(port) /mutual/near 302 [-] SUCCESS"
+    has "$(cat "$STORY/requests")" "$(port) /mutual/slug 200 [-] SUCCESS"
+    refuses "over the limit of 5 redirects" /mutual/round "$(certificate)"
+    same "$(grep -c /mutual/round "$STORY/requests")" 6
+}
+
+@test "a client certificate is shown to no other host: redirects there are not followed with one" {
+    : >"$STORY/requests"
+    refuses "redirects to another host or port are not followed where a client certificate is sent" /mutual/away "$(certificate)"
+    refuses "redirects to another host or port are not followed" /mutual/plain "$(certificate)"
     hasnt "$(cat "$STORY/requests")" "$(other_port) "
     # The control: without one it goes there.
     gives /mutual/away '{}'
