@@ -43,9 +43,12 @@ static int set_memory(const struct cgroup *c, uint64_t max, struct err *e)
     return r;
 }
 
+#define TCP_PART 4 /* of the memory that a size has */
+
 /* Buffers of TCP sockets have a counter of their own on v1, and are counted at all only where it
- * was written to. Over it, sockets get no more memory; nobody is killed. Kernels without
- * CONFIG_INET have no such file. */
+ * was written to. Over it, sockets get no more memory; nobody is killed. A part of the memory only:
+ * the machine has one limit for the buffers of all its sockets. Kernels without CONFIG_INET have no
+ * such file. */
 static int set_tcp(const struct cgroup *c, uint64_t max, struct err *e)
 {
     static const char file[] = "memory.kmem.tcp.limit_in_bytes";
@@ -61,7 +64,7 @@ static int v1_set_limits(struct cgroup *c, const struct limits *limits, struct e
 
     c->quota = limits->memory_quota;
     if (r == 0)
-        r = set_tcp(c, limits->memory_max, e);
+        r = set_tcp(c, limits->memory_max / TCP_PART, e);
     if (r == 0)
         r = set_or(c, CTRL_PIDS, "pids.max", limits->pids, "max", e);
     if (r < 0 || c->tree->alias[CTRL_CPU] < 0)

@@ -12,12 +12,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define RESOLV_CONF "/etc/resolv.conf"
 #define RESOLV_STUB                                                                                \
     "/run/systemd/resolve/resolv.conf" /* what 127.0.0.53 asks; systemd-resolved(8) */
 #define FORWARD4 "/proc/sys/net/ipv4/ip_forward"
 #define FORWARD6 "/proc/sys/net/ipv6/conf/all/forwarding"
+#define TCP_MEM  "/proc/sys/net/ipv4/tcp_mem"
+#define UDP_MEM  "/proc/sys/net/ipv4/udp_mem"
 #define CONF6    "/proc/sys/net/ipv6/conf"
 
 void net_freep(struct net **n)
@@ -124,6 +127,29 @@ static int set_switch(const char *path, const char *value, struct err *e)
     return 0;
 }
 
+/* What the buffers of all sockets of the machine may hold, in pages: from its size a 1/16 and less,
+ * which two dynos may fill that never read. Beyond it nobody's connections get on, the agent's
+ * neither. The dynos' cgroups count these buffers; so the machine's limit need not be the first.
+ * Only the first network namespace has the files. tcp(7), tcp_mem */
+int net_raise_buffers(const char *path, uint64_t pages)
+{
+    unsigned long long low, pressure, most;
+    char text[100] = "";
+    scoped_fd fd = open(path, O_RDWR | O_CLOEXEC);
+
+    if (fd < 0)
+        return -errno;
+    if (read(fd, text, sizeof(text) - 1) < 0)
+        return -errno;
+    if (sscanf(text, "%llu %llu %llu", &low, &pressure, &most) != 3)
+        return -EBADMSG;
+    if (most >= pages / 2)
+        return 0;
+    int n = snprintf(text, sizeof(text), "%llu %llu %llu\n", (unsigned long long)pages * 3 / 8,
+                     (unsigned long long)pages * 3 / 8, (unsigned long long)pages / 2);
+    return pwrite(fd, text, (size_t)n, 0) < 0 ? -errno : 0;
+}
+
 /* A router takes no router's advertisements, unless told to; a host that lives by them would lose
  * its IPv6 when it begins to forward. Kernel: ip-sysctl.rst, accept_ra */
 static int keep_advertisements(struct err *e)
@@ -145,6 +171,11 @@ static int keep_advertisements(struct err *e)
 
 static int switch_forwarding_on(const struct net *n, struct err *e)
 {
+    const uint64_t pages = (uint64_t)sysconf(_SC_PHYS_PAGES);
+
+    /* Dynos run without it as well, as long as none is hostile; a container may not write it. */
+    (void)net_raise_buffers(TCP_MEM, pages);
+    (void)net_raise_buffers(UDP_MEM, pages);
     int r = read_switch(FORWARD4) == 1 ? 0 : set_switch(FORWARD4, "1", e);
 
     if (r < 0 || !n->range6.family || read_switch(FORWARD6) == 1)

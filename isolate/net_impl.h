@@ -55,6 +55,10 @@ struct net {
 /* net.c */
 int net_parse(const struct net_config *config, struct net *n, struct err *e);
 
+/* net.c: makes the last number of PATH (tcp_mem, udp_mem) at least half of PAGES. -EBADMSG: PATH is
+ * no such file; -errno. */
+int net_raise_buffers(const char *path, uint64_t pages);
+
 /* net_resolv.c: fills servers and resolv_conf. HOST, STUB: paths of the host's resolv.conf, and of
  * the one behind a local stub resolver. */
 int net_resolv(struct net *n, const char *nameservers, const char *host, const char *stub,

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -288,10 +289,42 @@ static void the_machine_is_probed(void **state)
     assert_int_equal(status, 0);
 }
 
+/* The machine's limit for socket buffers: two dynos that never read would fill it. */
+static void buffers_are_raised_and_never_lowered(void **state)
+{
+    static const struct {
+        const char *before, *after;
+    } rows[] = {
+        {"287901\t383868\t575802\n", "3000000 3000000 4000000\n"},
+        {"1 2 3999999\n", "3000000 3000000 4000000\n"},
+        {"1 2 4000000\n", "1 2 4000000\n"},
+        {"1 2 9000000\n", "1 2 9000000\n"},
+    };
+    char path[] = "/tmp/test_net.XXXXXX", now[100];
+    scoped_fd fd = mkstemp(path);
+
+    (void)state;
+    assert_true(fd >= 0);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        assert_int_equal(ftruncate(fd, 0), 0);
+        assert_true(pwrite(fd, rows[i].before, strlen(rows[i].before), 0) > 0);
+        assert_int_equal(net_raise_buffers(path, 8000000), 0);
+        ssize_t n = pread(fd, now, sizeof(now) - 1, 0);
+        assert_true(n > 0);
+        now[n] = '\0';
+        assert_string_equal(now, rows[i].after);
+    }
+    assert_int_equal(ftruncate(fd, 0), 0);
+    assert_int_equal(net_raise_buffers(path, 8000000), -EBADMSG);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(net_raise_buffers(path, 8000000), -ENOENT);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(networks_are_read),
+        cmocka_unit_test(buffers_are_raised_and_never_lowered),
         cmocka_unit_test(slots_are_addresses),
         cmocka_unit_test(overlaps_are_seen),
         cmocka_unit_test(bad_configurations_are_refused),
