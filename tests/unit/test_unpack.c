@@ -15,12 +15,16 @@
 #include <fcntl.h>
 #include <openssl/evp.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -39,7 +43,7 @@ static int set_up(void **state)
     return mkdtemp(base) ? 0 : -1;
 }
 
-/* For trees of many directories, which cost a disk a block each. */
+/* For trees of many directories, which cost a disk a block each, and many syncs. */
 static int set_up_in_memory(void **state)
 {
     (void)state;
@@ -207,7 +211,9 @@ static void control(const struct str *t)
     assert_int_equal(dir_make_all(in_base("control/a/b"), 0700, &e), 0);
     assert_int_equal(file_write_atomic(AT_FDCWD, in_base("t.tar"), whole.data, whole.len, 0600, &e),
                      0);
-    (void)snprintf(command, sizeof(command), "cd %s/control/a/b && tar -xpPf %s/t.tar 2>/dev/null",
+    (void)snprintf(command, sizeof(command),
+                   "cd %s/control/a/b && tar --xattrs --xattrs-include='*' "
+                   "-xpPf %s/t.tar 2>/dev/null",
                    base, base);
     (void)system(command);
     str_done(&whole);
@@ -491,6 +497,29 @@ static void case_4_symlinks_where_mounts_will_be(void **state)
     tar_symlink(&t, "app", "/etc");
     tar_file(&t, "x", 0644, "x");
     assert_refused(&t, "procfile", "no Procfile"); /* the root layout, with a link in it */
+    assert_int_equal(mkdir(in_base("canary"), 0700), 0);
+    tar_symlink(&t, "app", in_base("canary"));
+    tar_file(&t, "app/x", 0644, "x");
+    control(&t);
+    assert_text("canary/x", "x");
+    str_done(&t);
+}
+
+/* Whether who opens NAME without a thought hangs. */
+static bool opening_hangs(const char *name)
+{
+    pid_t pid = fork();
+    int status;
+
+    if (pid == 0) {
+        const struct itimerval soon = {.it_value = {.tv_usec = 100000}};
+
+        (void)signal(SIGALRM, SIG_DFL);
+        (void)setitimer(ITIMER_REAL, &soon, NULL);
+        _exit(open(in_base(name), O_RDONLY | O_CLOEXEC) < 0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM;
 }
 
 static void case_5_texts_that_are_no_files(void **state)
@@ -514,6 +543,18 @@ static void case_5_texts_that_are_no_files(void **state)
     unpack_outcome_done(&res.o);
     tar_header(&t, "app/Procfile", '6', 0644, NULL, 0);
     assert_refused(&t, "archive", "is a FIFO");
+    struct err e = ERR_INIT;
+    assert_int_equal(file_write_atomic(AT_FDCWD, in_base("secret"), "s", 1, 0600, &e), 0);
+    tar_symlink(&t, "Procfile", in_base("secret"));
+    tar_header(&t, ".profile", '6', 0644, NULL, 0);
+    control(&t);
+    char found = 0;
+    scoped_fd fd = open(in_base("control/a/b/Procfile"), O_RDONLY | O_CLOEXEC);
+    assert_int_equal(read(fd, &found, 1), 1);
+    assert_int_equal(found, 's'); /* it leads out */
+    assert_true(opening_hangs("control/a/b/.profile"));
+    assert_false(opening_hangs("control/a/b/Procfile"));
+    str_done(&t);
 }
 
 static void case_6_special_bits(void **state)
@@ -568,6 +609,15 @@ static void case_8_owners(void **state)
         assert_ok(&t);
         assert_int_equal(stat_of("top/app/Procfile").st_uid, geteuid());
     }
+    if (geteuid() != 0)
+        return; /* nobody else can give files away */
+    struct str records = {0};
+    pax_record(&records, "uid", uids[1], strlen(uids[1]));
+    tar_pax(&t, 'x', &records);
+    tar_file(&t, "x", 0644, "x");
+    control(&t);
+    assert_int_equal(stat_of("control/a/b/x").st_uid, 2147483648);
+    str_done(&t);
 }
 
 static void attributes_are_not_applied(void **state)
@@ -581,19 +631,26 @@ static void attributes_are_not_applied(void **state)
     pax_record(&records, "SCHILY.fflags", "immutable", 9);
     tar_pax(&t, 'x', &records);
     procfile(&t);
+    control(&t);
+    /* Where this file system has them. */
+    if (setxattr(base, "user.test", "x", 1, 0) == 0)
+        assert_int_equal(getxattr(in_base("control/a/b/app/Procfile"), "user.evil", NULL, 0), 3);
     assert_ok(&t);
     assert_int_equal(listxattr(in_base("top/app/Procfile"), NULL, 0), 0);
     assert_int_equal(stat_of("top/app/Procfile").st_mode & 07777, 0644);
 }
 
-/* A file of SIZE with one byte of data at its start and a hole behind it. */
+/* A file of SIZE with one byte of data at its start and a hole behind it, which GNU tar ends with a
+ * piece of no length. */
 static void sparse(struct str *t, const char *name, const char *size)
 {
     struct str records = {0};
+    char map[64];
 
+    (void)snprintf(map, sizeof(map), "0,1,%s,0", size);
     pax_record(&records, "GNU.sparse.size", size, strlen(size));
-    pax_record(&records, "GNU.sparse.numblocks", "1", 1);
-    pax_record(&records, "GNU.sparse.map", "0,1", 3);
+    pax_record(&records, "GNU.sparse.numblocks", "2", 1);
+    pax_record(&records, "GNU.sparse.map", map, strlen(map));
     tar_pax(t, 'x', &records);
     tar_file(t, name, 0644, "x");
 }
@@ -610,6 +667,8 @@ static void case_9_sparse_files(void **state)
     assert_true(stat_of("top/app/s").st_blocks < 64);
     procfile(&t);
     sparse(&t, "app/s", "1099511627776");
+    control(&t);
+    assert_int_equal(stat_of("control/a/b/app/s").st_size, 1ll << 40);
     assert_refused(&t, "archive", "over the limit of 4294967296 unpacked bytes");
     limits.unpacked = 3 << 20;
     procfile(&t);
@@ -917,7 +976,102 @@ static void case_12_names_are_escaped(void **state)
     assert_text("top/app/\xff\xfe", "pax");
     procfile(&t);
     tar_header(&t, "app/\x1b[2J\n\xff", '6', 0644, NULL, 0);
+    control(&t);
+    assert_true(S_ISFIFO(stat_of("control/a/b/app/\x1b[2J\n\xff").st_mode));
     assert_refused(&t, "archive", "app/\\x1b[2J\\x0a\\xff: is a FIFO");
+}
+
+/* --- killed at every system call --- */
+
+/* Unpacks GZ into DIR, in a process that stops at each of its system calls. */
+static pid_t traced_start(const struct str *gz, int dir)
+{
+    int fds[2];
+
+    assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+    assert_int_equal(write(fds[1], gz->data, gz->len), gz->len);
+    close(fds[1]);
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct unpack_request rq = {
+            .in = fds[0], .limits = limits, .image = -1, .entries = -1, .dir = dir};
+        struct unpack_outcome o;
+        struct err e = ERR_INIT;
+
+        if (ptrace(PTRACE_TRACEME, 0, 0, 0) < 0 || raise(SIGSTOP) != 0)
+            _exit(2);
+        _exit(unpack_run(&rq, NULL, &o, &e) < 0);
+    }
+    close(fds[0]);
+    return pid;
+}
+
+/* Kills PID at its system call N, or one of its threads'. False: it had ended before, well. */
+static bool kill_at(pid_t pid, unsigned n)
+{
+    const long options = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL;
+    unsigned stops = 0;
+    int status, seen;
+    pid_t who;
+
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSTOPPED(status));
+    assert_int_equal(ptrace(PTRACE_SETOPTIONS, pid, 0, options), 0);
+    for (who = pid; stops < n; stops += WSTOPSIG(status) == (SIGTRAP | 0x80)) {
+        (void)ptrace(PTRACE_SYSCALL, who, 0, 0);
+        do {
+            who = waitpid(-1, &status, __WALL);
+            assert_true(who > 0);
+        } while (who != pid && !WIFSTOPPED(status)); /* a thread's end */
+        if (!WIFSTOPPED(status)) {
+            assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+            return false;
+        }
+    }
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    while ((who = waitpid(-1, &seen, __WALL)) > 0)
+        if (WIFSTOPPED(seen)) /* a thread that is to die, too */
+            (void)ptrace(PTRACE_CONT, who, 0, 0);
+    return true;
+}
+
+static void case_13_killed_at_every_system_call(void **state)
+{
+    struct str t = {0}, gz = {0};
+    struct err e = ERR_INIT;
+    unsigned torn = 0, whole = 0;
+    bool killed = true;
+
+    (void)state;
+    procfile(&t);
+    tar_file(&t, "app/a/b", 0644, "text");
+    tar_hardlink(&t, "app/c", "app/a/b");
+    tar_file(&t, "app/last", 0755, "last");
+    tar_end(&t);
+    gzip_add(&gz, t.data, t.len);
+    for (unsigned n = 1; killed; n++) {
+        assert_int_equal(mkdir(in_base("top"), 0700), 0);
+        int dir = open(in_base("top"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        killed = kill_at(traced_start(&gz, dir), n);
+        close(dir);
+        if (access(in_base("top/app"), F_OK) == 0) { /* all of it, then */
+            assert_text("top/app/Procfile", "web: true\n");
+            assert_text("top/app/c", "text");
+            assert_text("top/app/last", "last");
+            assert_int_equal(stat_of("top/app/last").st_mode & 07777, 0755);
+            whole++;
+        } else {
+            assert_true(killed);
+            torn += access(in_base("top/.stage/app/a/b"), F_OK) == 0;
+        }
+        if (tree_remove(AT_FDCWD, in_base("top"), &e) < 0)
+            fail_msg("%s", e.text);
+    }
+    /* The control: the kill does come in the middle. */
+    assert_true(torn > 10);
+    assert_true(whole > 0);
+    str_done(&gz);
+    str_done(&t);
 }
 
 /* A NUL cuts the name; what is left is policed as any other. */
@@ -1028,6 +1182,8 @@ int main(void)
         TEST(gzip_in_gzip_is_not_unpacked_twice),
         TEST(empty_archives_are_refused),
         TEST(case_12_names_are_escaped),
+        cmocka_unit_test_setup_teardown(case_13_killed_at_every_system_call, set_up_in_memory,
+                                        tear_down),
         TEST(names_with_nul_stay_inside),
         TEST(the_directory_must_be_empty),
         TEST(real_tars_are_the_same_afterwards),
