@@ -13,7 +13,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
-#include <sys/types.h>
 
 /* What a dyno may use. 0: no limit. */
 struct limits {

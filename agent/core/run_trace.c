@@ -89,7 +89,7 @@ static int trace_read(const struct run_env *env, const char *id, struct run_trac
     *ret = (struct run_trace){.record = TAKE_PTR(record)};
     ret->recorded = json_object_get(ret->record, "end") != NULL;
     ret->clean = ret->recorded && !exists(env, id, RUN_SOCKET);
-    (void)snprintf(ret->id, sizeof(ret->id), "%s", id);
+    (void)snprintf(ret->id, sizeof(ret->id), "%.*s", (int)sizeof(ret->id) - 1, id);
     return 0;
 }
 
