@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -26,6 +27,7 @@
 
 #define CONFIG_FILE   "/etc/dynod/dynod.conf"
 #define OVERRIDES_MAX 64
+#define START_USEC    (300 * UINT64_C(1000000)) /* that a start may take */
 
 struct options {
     const char *config; /* NULL: CONFIG_FILE, which may be missing */
@@ -232,6 +234,21 @@ static int watch_end(sd_event *loop, struct agent *a, bool local, struct err *e)
     return r < 0 ? err_set(e, -r, "watch for the end") : 0;
 }
 
+/* Until the loop runs nobody pings the service manager's watchdog, and a start may take longer than
+ * a turn of the loop ever may: a kernel loads its modules, filesystems are made. sd_notify(3) */
+static void set_watchdog(bool starting)
+{
+    uint64_t usec;
+
+    if (sd_watchdog_enabled(0, &usec) <= 0)
+        return; /* nobody watches; to ask would be to begin with it */
+    if (starting)
+        (void)sd_notifyf(0, "WATCHDOG_USEC=%" PRIu64 "\nEXTEND_TIMEOUT_USEC=%" PRIu64, START_USEC,
+                         START_USEC);
+    else
+        (void)sd_notifyf(0, "WATCHDOG_USEC=%" PRIu64, usec);
+}
+
 static int run(const struct config *c, bool rootless, bool local, struct err *e)
 {
     scoped(agent_freep) struct agent *agent = NULL;
@@ -241,7 +258,7 @@ static int run(const struct config *c, bool rootless, bool local, struct err *e)
 
     if (r < 0)
         return err_set(e, -r, "make the event loop");
-    (void)sd_event_set_watchdog(loop, true); /* only when the service manager asks for it */
+    set_watchdog(true);
     r = agent_open(loop, c, rootless, &agent, e);
     if (r == 0)
         r = open_api(agent, &api, e);
@@ -251,6 +268,8 @@ static int run(const struct config *c, bool rootless, bool local, struct err *e)
         log_notice("version " DYNOD_VERSION ", %s, API on %s", rootless ? "rootless" : "root",
                    c->api_socket);
         (void)sd_notify(0, "READY=1"); /* nobody may be listening */
+        set_watchdog(false);
+        (void)sd_event_set_watchdog(loop, true); /* only when the service manager asks for it */
         r = sd_event_loop(loop);
         if (r < 0)
             r = err_set(e, -r, "event loop");
