@@ -8,9 +8,12 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
 
-#define TRIES      8 /* others take loop devices too */
-#define BLOCK_SIZE 4096
+#define TRIES         32 /* others take loop devices too */
+#define TRIES_AT_ONCE 8
+#define PAUSE_USEC    200
+#define BLOCK_SIZE    4096
 
 static int take_number(int number, int file, bool read_only, char path[LOOPDEV_PATH_MAX],
                        int *ret_fd, struct err *e)
@@ -43,8 +46,11 @@ int loopdev_take(int file, bool read_only, char path[LOOPDEV_PATH_MAX], int *ret
     if (control < 0)
         return err_set(e, errno, "open /dev/loop-control%s",
                        errno == ENOENT ? " (modprobe loop)" : "");
-    /* Between "is free" and "is mine" it may become somebody else's. */
+    /* Between "is free" and "is mine" it may become somebody else's, who holds the kernel's claim
+     * on it for a moment before it is no longer free. */
     for (int i = 0; i < TRIES && r == -EBUSY; i++) {
+        if (i >= TRIES_AT_ONCE)
+            (void)usleep(PAUSE_USEC);
         int number = ioctl(control, LOOP_CTL_GET_FREE);
 
         if (number < 0)
