@@ -26,7 +26,7 @@ holdings() {
     echo "cgroups $(find /sys/fs/cgroup -maxdepth 5 -type d -path "*$(cgroup_parent)*" 2>/dev/null | wc -l)"
     # Logs, events and the journal of what happened grow; they are the record, and bounded.
     find "$AGENT/run" "$AGENT/state" -mindepth 1 -not -path '*/logs/*' -not -name 'events*' -printf '%y %P\n' 2>/dev/null |
-        sed -E 's/spare-[0-9a-f]+/spare/' | sort
+        sed -E 's/spare[-.][0-9a-f]+/spare/' | sort
 }
 steady() { local once; once=$(holdings); sleep 1; [ "$once" = "$(holdings)" ]; }
 as_before() { [ "$(holdings)" = "$(cat "$STORY/before")" ] || { diff "$STORY/before" <(holdings); return 1; }; }
