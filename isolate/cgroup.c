@@ -145,6 +145,15 @@ static void tree_none(struct cgroup_tree *t, const char *why)
     (void)snprintf(t->text, sizeof(t->text), "none: %s", why);
 }
 
+/* It may be there already, and be another user's. */
+static int tree_writable(const struct cgroup_tree *t, struct err *e)
+{
+    for (int i = 0; i < CTRL_COUNT; i++)
+        if (t->dirs[i] >= 0 && faccessat(t->dirs[i], ".", W_OK, AT_EACCESS) < 0)
+            return err_set(e, errno, "make cgroups in %s", t->path[i] ? t->path[i] : "the tree");
+    return 0;
+}
+
 int cgroup_tree_open_at(const struct cgroup_sources *src, const char *parent, bool needed,
                         struct cgroup_tree **ret, struct err *e)
 {
@@ -166,6 +175,8 @@ int cgroup_tree_open_at(const struct cgroup_sources *src, const char *parent, bo
         r = cgroup_v2_open(t, m.v2, src->self_cgroup, parent, &why);
     else if (r == 0)
         r = cgroup_v1_open(t, m.v1, parent, &why);
+    if (r == 0)
+        r = tree_writable(t, &why);
     if (r < 0 && needed) {
         *e = why;
         return err_wrap(e, "cgroups");

@@ -127,7 +127,7 @@ network_range() {
 }
 network_range6() { printf 'fd64:796e:6f64:%x::/64\n' $((0x1000 + $(network_number))); }
 
-cgroup_parent() { echo "/dynod-it-$RUN_ID-$(basename "$BATS_TEST_FILENAME" .bats)"; }
+cgroup_parent() { echo "/dynod-it-$RUN_ID-$(id -u)-$(basename "$BATS_TEST_FILENAME" .bats)"; }
 
 # Starts the agent with the options that it had.
 agent_again() {

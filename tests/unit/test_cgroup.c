@@ -25,6 +25,8 @@
 #include <cmocka.h>
 
 static struct cgroup_tree *tree;
+#define NOBODY 65534u /* the user of that name */
+
 static char parent[64];
 
 static void need_v1(void)
@@ -452,6 +454,28 @@ static void ones_own_sigkill_is_no_oom(void **state)
     assert_int_equal(usage.oom_kills, 0);
     assert_false(usage.oom_own);
     remove_soon(&c);
+}
+
+/* As an ordinary user's agent finds the tree of root's, of the same name: there, and no use. */
+static void the_tree_of_another_user_is_none(void **state)
+{
+    int status;
+
+    (void)state;
+    need_v1();
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        struct cgroup_tree *found = NULL;
+        struct err e = ERR_INIT;
+        bool good = setresuid(NOBODY, NOBODY, NOBODY) == 0 &&
+                    cgroup_tree_open(parent, true, &found, &e) == -EACCES &&
+                    cgroup_tree_open(parent, false, &found, &e) == 0 &&
+                    cgroup_tree_version(found) == CGROUP_NONE;
+        _exit(good ? 0 : 1);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
 }
 
 /* A weight of one's own costs a cgroup more; nobody else pays for it. */
@@ -884,6 +908,7 @@ int main(void)
         cmocka_unit_test(a_frozen_one_stands_still_and_can_be_killed),
         cmocka_unit_test(every_kind_of_memory_counts),
         cmocka_unit_test(ones_own_sigkill_is_no_oom),
+        cmocka_unit_test(the_tree_of_another_user_is_none),
         cmocka_unit_test(a_weight_for_the_disk_is_made_at_the_start),
         cmocka_unit_test(an_agent_that_died_finds_it_again),
         cmocka_unit_test(v2_speaks_the_files_of_the_kernel),
