@@ -92,7 +92,7 @@ looks_right() {
     same "$(inside /bin/ls -A /run /sys /home /root | tr -d '\n')" "/home:/root:/run:/sys:"
     same "$(inside /bin/ls -A /var)" "$(printf 'lib\ntmp')"
     same "$(inside /bin/ls -A /dev)" \
-        "$(printf '%s\n' fd full null ptmx pts random shm stderr stdin stdout tty urandom zero)"
+        "$(printf '%s\n' fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero)"
     same "$(inside /bin/ls -A /etc)" \
         "$(printf '%s\n' group hostname hosts issue passwd profile resolv.conf)"
     same "$(inside /bin/cat /etc/issue)" "${1:-one}"
