@@ -171,10 +171,20 @@ static const char *field(const char *const *fields, const char *name)
     return sigv4_header(&rq, name, strlen(name));
 }
 
+/* The last one: a key's id, which comes before it, may have the same words in it. */
+static const char *last_of(const char *text, const char *words)
+{
+    const char *found = NULL;
+
+    for (const char *at = text; at && (at = strstr(at, words)); at++)
+        found = at;
+    return found;
+}
+
 static void look_at_signature(const char *path, const char *const *fields, const struct given *g)
 {
     const char *authorization = field(fields, "authorization");
-    const char *signed_at = authorization ? strstr(authorization, "SignedHeaders=") : NULL;
+    const char *signed_at = last_of(authorization, "SignedHeaders=");
     const char *signature = signed_at ? strstr(signed_at, "Signature=") : NULL;
     char wanted[65], scope[S3_REGION_MAX + 32], names[512];
 
