@@ -4,8 +4,8 @@
 
 load helpers
 
+NEXT=$BUILD/next/bin
 NEXT_VERSION=99.1.0
-NEXT=$STORY/next/bin
 
 setup_file() {
     story_begin
@@ -22,7 +22,6 @@ SH
     cp "$ROOT/docs/examples/hello/web.pl" "$STORY/app/"
     printf '%s\n' 'web: exec perl web.pl' 'numbers: exec bash numbers.sh' >"$STORY/app/Procfile"
     slug_from "$STORY/app" "$STORY/upgrade.tgz"
-    next_build
 }
 setup() {
     rm -rf "$AGENT" && mkdir -p "$AGENT"
@@ -34,21 +33,6 @@ teardown() {
     agent_end
 }
 teardown_file() { rm -f "$AGENT/pid"; story_end; }
-
-# The same sources as another version: only what has the number in it is compiled again.
-next_build() {
-    local file
-    mkdir "$STORY/next"
-    cp -a "$BUILD"/obj "$BUILD"/lib*.a "$STORY/next/"
-    for file in $(cd "$ROOT" && grep -rl DYNOD_VERSION --include='*.c' agent slug isolate); do
-        rm -f "$STORY/next/obj/${file%.c}.o"
-    done
-    make -s -C "$ROOT" BUILD="$STORY/next" VERSION="$NEXT_VERSION" all >"$STORY/next.log" 2>&1 || {
-        tail -n 20 "$STORY/next.log"
-        return 1
-    }
-    "$NEXT/dynod" --version | grep -qx "dynod $NEXT_VERSION"
-}
 
 # --- traffic: every web dyno is asked again and again, and each answer that is not one is written down
 
