@@ -103,7 +103,6 @@ void run_find_marks(struct run *r)
 static int is_init(pid_t pid, void *userdata)
 {
     scoped_free char *text = NULL;
-    struct err ignored = ERR_INIT;
     char path[64];
     size_t len;
 
@@ -113,7 +112,6 @@ static int is_init(pid_t pid, void *userdata)
     if (fd < 0 || !text || fd_read_full(fd, text, STATUS_MAX - 1) < 0)
         return 0; /* it is gone */
     const char *line = strstr(text, "\nNSpid:");
-    (void)ignored;
     len = line ? strcspn(line + 1, "\n") : 0;
     if (len < 2 || line[len] != '1' || line[len - 1] != '\t')
         return 0;
