@@ -59,6 +59,21 @@ struct cgroup {
     char id[CGROUP_ID_MAX + 1];
 };
 
+/* --- cgroup_mounts.c: where the hierarchies are --- */
+
+struct cgroup_mounts {
+    char *v1[CTRL_COUNT]; /* a controller's mount point; NULL: it has none */
+    char *v2;
+};
+/* Reads MOUNTINFO, a file as /proc/self/mountinfo. *ret: for cgroup_mounts_done(). */
+int cgroup_mounts_find(const char *mountinfo, struct cgroup_mounts *ret, struct err *e);
+void cgroup_mounts_done(struct cgroup_mounts *m);
+/* v2 counts only with the controllers that limit a dyno; on many v1 machines it is mounted too.
+ * MOUNT may be NULL. */
+bool cgroup_v2_usable(const char *mount);
+
+/* --- the tree --- */
+
 /* The path that PARENT means where nothing is delegated. */
 const char *cgroup_own_name(const char *parent);
 
@@ -77,6 +92,9 @@ int cgroup_v2_open(struct cgroup_tree *t, const char *mount, const char *self_cg
                    const char *parent, struct err *e);
 
 _Static_assert(CTRL_COUNT == CGROUP_TASKS_MAX, "one place to join for each controller");
+
+/* A file's name that is not hidden: what a cgroup's id may be. */
+bool cg_id_valid(const char *id);
 
 /* --- files of the cgroup ID in the hierarchy of CTRL --- */
 
