@@ -1,3 +1,4 @@
+/* control.c - one command of a controller: judged, carried out, settled, answered. */
 #include "core/control.h"
 
 #include "base/clock.h"
@@ -6,7 +7,7 @@
 #include "base/scoped.h"
 #include "base/str.h"
 #include "core/agent_priv.h"
-#include "core/control_priv.h"
+#include "core/control_command.h"
 #include "core/link.h"
 #include "core/mirrors.h"
 #include "core/spec.h"
@@ -16,10 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define ATTACH_URL_MAX 2048
-#define ATTACH_SCHEME  "tls://"
-#define DRAIN_MS_MAX   INT64_C(31536000000) /* a year */
 
 /* --- Numbering --- */
 
@@ -36,16 +33,6 @@ enum control_verdict control_judge(const struct control *now, const char *outcom
 }
 
 /* --- One command on its way --- */
-
-struct command {
-    struct agent *agent;
-    const char *store;
-    const json_t *json;
-    const char *id, *op; /* "" where there is none */
-    uint64_t generation; /* 0: none */
-    struct change_limits limits;
-    struct change change; /* what it comes to, its answer, the code of a refusal */
-};
 
 static void command_done(struct command *c)
 {
@@ -67,8 +54,7 @@ static json_t *result_json(const struct command *c, const char *status, const st
                      "error", error, "settled", settled);
 }
 
-/* FULL: with it the command is settled. */
-static json_t *by_json(const struct command *c, bool full)
+json_t *command_by(const struct command *c, bool full)
 {
     json_t *by = json_pack("{s:s}", "store", c->store);
 
@@ -81,10 +67,10 @@ static json_t *by_json(const struct command *c, bool full)
     return by;
 }
 
-static int settle(const struct command *c, const char *outcome, struct err *e)
+int command_settle(const struct command *c, const char *outcome, struct err *e)
 {
     json_t *entry =
-        json_pack("{s:s,s:o,s:s}", "op", "control", "by", by_json(c, true), "outcome", outcome);
+        json_pack("{s:s,s:o,s:s}", "op", "control", "by", command_by(c, true), "outcome", outcome);
     int r = entry ? agent_change(c->agent, entry, NULL, e) : change_no_memory(e);
 
     json_decref(entry);
@@ -125,7 +111,7 @@ static int sign_entries(const struct command *c, struct err *e)
     json_t *entry;
 
     json_array_foreach (c->change.entries, i, entry) {
-        bool failed = json_object_set_new(entry, "by", by_json(c, i == n - 1)) < 0;
+        bool failed = json_object_set_new(entry, "by", command_by(c, i == n - 1)) < 0;
 
         if (!strcmp(json_str(entry, "op", ""), "release"))
             failed |=
@@ -167,14 +153,14 @@ static int apply_entry(const struct command *c, const json_t *entry, struct err 
     return r;
 }
 
-static int apply_all(const struct command *c, struct err *e)
+int command_apply(const struct command *c, struct err *e)
 {
     json_t *entry;
     size_t i;
     int r = 0;
 
     if (json_array_size(c->change.entries) == 0)
-        return settle(c, "done", e);
+        return command_settle(c, "done", e);
     r = sign_entries(c, e);
     if (r == 0)
         r = try_entries(c, e);
@@ -188,182 +174,7 @@ static int do_change(struct command *c, struct err *e)
 {
     int r = change_command(c->agent->model, &c->limits, c->json, &c->change, e);
 
-    return r < 0 ? r : apply_all(c, e);
-}
-
-/* --- run --- */
-
-static const struct field run_fields[] = {
-    FIELDS_ENVELOPE,          FIELD_APP,
-    {"argv", FIELD_ARRAY},    {"command", FIELD_STRING},
-    {"num", FIELD_INT},       {"env", FIELD_OBJECT},
-    {"size", FIELD_STRING},   {"tty", FIELD_BOOL | FIELD_OBJECT},
-    {"attach", FIELD_OBJECT}, FIELD_END,
-};
-
-/* What agent_run() takes. NULL: no memory. */
-static json_t *run_spec(const struct command *c)
-{
-    static const char *const same[] = {"argv", "command", "env", "size"};
-    const json_t *tty = json_object_get(c->json, "tty");
-    json_t *spec = json_object();
-    int failed = 0;
-
-    for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); i++) {
-        json_t *value = json_object_get(c->json, same[i]);
-
-        if (value)
-            failed |= json_object_set(spec, same[i], value);
-    }
-    if (json_is_object(tty))
-        failed |= json_object_set(spec, "tty", (json_t *)(uintptr_t)tty);
-    else if (json_is_true(tty))
-        failed |= json_object_set_new(spec, "tty", json_object());
-    if (failed) {
-        json_decref(spec);
-        return NULL;
-    }
-    return spec;
-}
-
-static int check_attach(struct command *c, const json_t *attach, struct err *e)
-{
-    static const struct field fields[] = {{"url", FIELD_STRING | FIELD_REQUIRED},
-                                          {"secret", FIELD_STRING | FIELD_REQUIRED},
-                                          FIELD_END};
-    int r = fields_check("attach", attach, fields, e);
-
-    if (r < 0)
-        return r;
-    const char *url = json_str(attach, "url", ""), *secret = json_str(attach, "secret", "");
-    if (!str_starts(url, ATTACH_SCHEME) || strlen(url) > ATTACH_URL_MAX)
-        return change_bad(&c->change, e, "attach: 'url' is tls://HOST:PORT");
-    if (!*secret || strlen(secret) > LINK_SECRET_MAX)
-        return change_bad(&c->change, e, "attach: 'secret' is of 1 to 256 bytes");
-    return 0;
-}
-
-static int check_run(struct command *c, struct err *e)
-{
-    const json_t *attach = json_object_get(c->json, "attach");
-    const json_t *num = json_object_get(c->json, "num");
-    const char *app = NULL;
-    const struct app *found = NULL;
-    struct task t = {c->agent->model, &c->limits, c->json, &c->change};
-    int r = fields_check("run", c->json, run_fields, e);
-
-    if (r == 0)
-        r = change_app(&t, true, &app, &found, e);
-    if (r == 0 && num && (json_integer_value(num) < 1 || json_integer_value(num) > DYNO_NUM_MAX))
-        r = change_bad(&c->change, e, "run: 'num' is from 1 up");
-    if (r == 0 && attach)
-        r = check_attach(c, attach, e);
-    if (r == 0 && c->limits.draining)
-        r = change_draining(&t, e);
-    if (r == 0)
-        r = change_room(&c->change, c->agent->model, &c->limits, 1, e);
-    if (r == 0 && c->agent->n_dynos >= c->agent->config.dynos_max)
-        r = change_refuse(&c->change, "capacity", e, EBUSY,
-                          "the instance runs its limit of %u dynos", c->agent->config.dynos_max);
-    return r;
-}
-
-static int do_run(struct command *c, struct err *e)
-{
-    const json_t *attach = json_object_get(c->json, "attach");
-    const char *app = json_str(c->json, "app", "");
-    unsigned num = (unsigned)json_int(c->json, "num", 0);
-    struct attach *none = NULL;
-    int r = check_run(c, e);
-
-    if (r < 0)
-        return r;
-    scoped(json_freep) json_t *spec = run_spec(c);
-    scoped(json_freep) json_t *by = by_json(c, true);
-    if (!spec || !by)
-        return change_no_memory(e);
-    if (attach)
-        return link_run_attached(c->agent, app, spec, num, by, json_str(attach, "url", ""),
-                                 json_str(attach, "secret", ""), &c->change.answer, e);
-    return agent_run_by(c->agent, app, spec, num, NULL, by, NULL, NULL, &none, &c->change.answer,
-                        e);
-}
-
-/* --- prefetch --- */
-
-static void on_warmed(struct agent *a, const struct digest *digest, const struct err *why)
-{
-    if (why)
-        link_notice(a, "slug", NULL,
-                    json_pack("{s:s+,s:s}", "digest", "sha256:", digest->hex, "fault",
-                              fault_name(why->fault)),
-                    "%s", why->text);
-}
-
-static int do_prefetch(struct command *c, struct err *e)
-{
-    static const struct field fields[] = {FIELDS_ENVELOPE,
-                                          {"slug", FIELD_STRING | FIELD_ARRAY | FIELD_REQUIRED},
-                                          {"digest", FIELD_STRING | FIELD_REQUIRED},
-                                          FIELD_END};
-    struct warming *w = NULL;
-    struct digest digest;
-    int r = fields_check("prefetch", c->json, fields, e);
-
-    if (r == 0 && digest_parse(json_str(c->json, "digest", ""), &digest) < 0)
-        r = change_bad(&c->change, e, "prefetch: 'digest' is sha256: and 64 hexadecimal digits");
-    if (r == 0)
-        r = spec_check_slug(&c->agent->config, c->json, e);
-    if (r == 0)
-        r = warm_start(c->agent, json_object_get(c->json, "slug"), &digest, on_warmed, &w, e);
-    if (r < 0)
-        return r;
-    r = settle(c, "done", e);
-    if (r < 0)
-        warm_drop(w);
-    return r;
-}
-
-/* --- drain, undrain --- */
-
-/* ENTRY (taken): NULL: nothing to change. */
-static int apply_one(struct command *c, json_t *entry, struct err *e)
-{
-    c->change.entries = json_array();
-    if (!c->change.entries || (entry && json_array_append_new(c->change.entries, entry) < 0))
-        return change_no_memory(e);
-    int r = apply_all(c, e);
-    if (r == 0)
-        c->change.answer = agent_instance(c->agent);
-    return r;
-}
-
-static int do_drain(struct command *c, struct err *e)
-{
-    static const struct field fields[] = {FIELDS_ENVELOPE, {"deadline_ms", FIELD_INT}, FIELD_END};
-    const json_t *ms = json_object_get(c->json, "deadline_ms");
-    uint64_t deadline = 0;
-    json_t *entry = NULL;
-    int r = fields_check("drain", c->json, fields, e);
-
-    if (r == 0 && ms && (json_integer_value(ms) < 0 || json_integer_value(ms) > DRAIN_MS_MAX))
-        r = change_bad(&c->change, e, "drain: 'deadline_ms' is not negative, and below a year");
-    if (r == 0 && ms)
-        deadline = clock_real() + (uint64_t)json_integer_value(ms) * USEC_PER_MSEC;
-    if (r == 0)
-        r = drain_entry(c->agent, "controller", deadline, true, &entry, e);
-    return r < 0 ? r : apply_one(c, entry, e);
-}
-
-static int do_undrain(struct command *c, struct err *e)
-{
-    static const struct field fields[] = {FIELDS_ENVELOPE, FIELD_END};
-    int r = fields_check("undrain", c->json, fields, e);
-
-    if (r < 0)
-        return r;
-    bool on = model_drain_state(c->agent->model)->on;
-    return apply_one(c, on ? json_pack("{s:s}", "op", "undrain") : NULL, e);
+    return r < 0 ? r : command_apply(c, e);
 }
 
 /* --- All of them --- */
@@ -372,10 +183,10 @@ static const struct {
     const char *op;
     int (*carry_out)(struct command *c, struct err *e);
 } ops[] = {
-    {"run", do_run},
-    {"prefetch", do_prefetch},
-    {"drain", do_drain},
-    {"undrain", do_undrain},
+    {"run", control_run},
+    {"prefetch", control_prefetch},
+    {"drain", control_drain},
+    {"undrain", control_undrain},
 };
 
 static json_t *carry_out(struct command *c)
@@ -394,7 +205,7 @@ static json_t *carry_out(struct command *c)
         return result_json(c, "refused", &e, true);
     if (e.fault != FAULT_OPERATOR)
         return result_json(c, "failed", &e, false);
-    if (settle(c, "refused", &why) < 0) {
+    if (command_settle(c, "refused", &why) < 0) {
         c->change.code = NULL;
         return result_json(c, "failed", &why, false);
     }
