@@ -329,6 +329,7 @@ int agent_open(sd_event *loop, const struct config *config, bool rootless, struc
     a->state_dirfd = a->logs_dirfd = a->diag_fd = -1;
     a->env.run_dirfd = a->env.scratch_dirfd = -1;
     TAILQ_INIT(&a->dynos);
+    starts_init(&a->starts, a);
     int r = rootless ? 0 : uidrange_check("/etc", config->uid_first, config->uid_last, e);
     if (r == 0 && !rootless)
         r = slugimages_namespace(e); /* before anything is opened in another */
@@ -392,6 +393,7 @@ void agent_freep(struct agent **ap)
     agent_endings_done(a);
     prefetch_done(a);
     warm_done(a);
+    starts_done(&a->starts);
     spares_done(&a->spares);
     ids_done(&a->ids);
     fetcher_freep(&a->fetcher);

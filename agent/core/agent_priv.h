@@ -13,6 +13,7 @@
 #include "core/run.h"
 #include "core/slots.h"
 #include "core/spares.h"
+#include "core/starts.h"
 #include "core/sweeper.h"
 #include "slug/cache.h"
 
@@ -48,6 +49,7 @@ struct agent {
     struct slots uids, ports;
     struct ids ids; /* root only */
     struct spares spares;
+    struct starts starts;
     uid_t slug_owner;
     int state_dirfd, logs_dirfd;
     int diag_fd;       /* ready.h */

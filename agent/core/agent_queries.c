@@ -15,14 +15,17 @@
 json_t *agent_status(struct agent *a)
 {
     const struct ending *ending;
-    int endings = 0;
+    const struct dyno *d;
+    int endings = 0, up = 0;
 
     LIST_FOREACH (ending, &a->endings, link)
         endings++;
-    return json_pack("{s:s,s:i,s:I,s:b,s:i,s:i,s:i,s:{s:b,s:i},s:i,s:s,s:s,s:o,s:o,s:o}", "version",
-                     DYNOD_VERSION, "pid", (int)getpid(), "uptime_ms",
+    TAILQ_FOREACH (d, &a->dynos, link)
+        up += d->state == DYNO_UP;
+    return json_pack("{s:s,s:i,s:I,s:b,s:i,s:i,s:i,s:i,s:{s:b,s:i},s:i,s:s,s:s,s:o,s:o,s:o}",
+                     "version", DYNOD_VERSION, "pid", (int)getpid(), "uptime_ms",
                      (json_int_t)((clock_boot() - a->started_boot) / USEC_PER_MSEC), "rootless",
-                     a->rootless, "dynos", (int)a->n_dynos, "endings", endings, "apps",
+                     a->rootless, "dynos", (int)a->n_dynos, "up", up, "endings", endings, "apps",
                      (int)model_n_apps(a->model), "logs", "alive", logger_alive(a->logger),
                      "restarts", (int)logger_restarts(a->logger), "fetches",
                      (int)fetcher_running(a->fetcher), "cgroups", cgroup_tree_text(a->cgroups),

@@ -55,6 +55,7 @@ void dyno_free(struct dyno *d)
     TAILQ_REMOVE(&a->dynos, d, link);
     a->n_dynos--;
     fetcher_drop(d->fetch);
+    starts_drop(&a->starts, d);
     sd_event_source_disable_unref(d->deadline);
     sd_event_source_disable_unref(d->poll);
     run_freep(&d->run); /* only when the agent itself goes: it runs on */
@@ -239,11 +240,10 @@ static void on_fetched(void *userdata, const struct fetch_result *result)
         d->failed.fault = result->why->fault;
         d->no_retry = true;
     }
-    if (d->failed.errnum) {
+    if (d->failed.errnum)
         dyno_event(d, DEV_SLUG_FAILED);
-    } else {
-        dyno_event(d, DEV_SLUG_READY);
-    }
+    else
+        starts_add(&d->agent->starts, d);
 }
 
 /* The slug is here already, or will be. */
@@ -265,18 +265,21 @@ static void act_provision(struct dyno *d)
     const struct release *rel = &app->release;
     d->release = rel->version;
     if (rel->dir) {
-        dyno_event(d, DEV_SLUG_READY);
+        starts_add(&a->starts, d);
         return;
     }
     bool cached = rel->has_digest && slugs_app(a->slugs, &rel->digest, &app_fd, &e) == 0;
     if (cached && rel->resolved) {
-        dyno_event(d, DEV_SLUG_READY);
+        starts_add(&a->starts, d);
         return;
     }
     if (cached && cache_meta(a->cache, &rel->digest, &meta, &e) == 0) {
         if (!rel->resolved)
             r = agent_resolve(a, app, &rel->digest, meta, &d->failed);
-        dyno_event(d, r < 0 ? DEV_SLUG_FAILED : DEV_SLUG_READY);
+        if (r < 0)
+            dyno_event(d, DEV_SLUG_FAILED);
+        else
+            starts_add(&a->starts, d);
         return;
     }
     r = fetcher_get(a->fetcher, rel->url, rel->has_digest ? &rel->digest : NULL, on_fetched, d,
@@ -285,6 +288,16 @@ static void act_provision(struct dyno *d)
         dyno_event(d, DEV_SLUG_FAILED);
     else
         agent_dyno_changed(a, d);
+}
+
+void dyno_provisioned(struct dyno *d)
+{
+    const struct app *app = model_app(d->agent->model, d->name.app);
+
+    if (app && app->release.version == d->release)
+        dyno_event(d, DEV_SLUG_READY);
+    else /* there is another release since */
+        act_provision(d);
 }
 
 static void act_spawn(struct dyno *d)

@@ -13,6 +13,8 @@
 
 struct dyno {
     TAILQ_ENTRY(dyno) link;
+    TAILQ_ENTRY(dyno) next_due; /* starts.h */
+    bool due;                   /* it is in that queue */
     struct agent *agent;
     struct dyno_name name;
     enum dyno_state state;
@@ -72,6 +74,8 @@ void dyno_free(struct dyno *d);
 void dyno_start_soon(struct dyno *d);
 /* Its delay is over, at the next turn of the loop: DEV_DEADLINE. */
 void dyno_retry_soon(struct dyno *d);
+/* For starts.h: the slug is there, and its turn has come. D may be freed in it. */
+void dyno_provisioned(struct dyno *d);
 /* Feeds EVENT to the state machine and does what it says. D may be freed in it. */
 void dyno_event(struct dyno *d, enum dyno_event event);
 /* Something happened to its memory: R14 once an episode. */

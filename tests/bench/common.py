@@ -83,6 +83,18 @@ class Agent:
                          f"{[(d['dyno'], d['state']) for d in dynos][:5]}")
             time.sleep(0.02)
 
+    def wait_up(self, count, timeout=300):
+        """Until COUNT dynos of all apps are up (0: until there is none of any state). Asks for numbers only: what each
+        dyno uses is read from the kernel, which takes as long as starting some."""
+        deadline = time.time() + timeout
+        while True:
+            status = self.request("GET", "/v1/status")
+            if status["up"] >= count if count else not status["dynos"]:
+                return
+            if time.time() > deadline:
+                sys.exit(f"bench: did not get to {count} dynos: {status}")
+            time.sleep(0.01)
+
     def empty(self, *apps):
         """Ends all dynos of APPS."""
         for app in apps:

@@ -184,14 +184,15 @@ def bench_many(agent, count, what):
     began = time.monotonic()
     agent.request("PATCH", "/v1/apps/many/formation",
                   {n: min(APP_TYPES, count - i * APP_TYPES) for i, n in enumerate(names)})
-    dynos = agent.wait("many", count, "up", 300)
+    agent.wait_up(count)
     took = time.monotonic() - began
+    dynos = agent.wait("many", count, "up")
     row(f"{count} dynos up, {what}", took, "s", f"{count / took:.0f} starts/s, target 200: "
         f"{'met' if count / took >= 200 else 'MISSED'}")
     bench_memory(agent, dynos, kernel)
     began = time.monotonic()
     agent.request("POST", "/v1/apps/many/stop")
-    agent.wait("many", 0, "up", 300)
+    agent.wait_up(0)
     row(f"{count} dynos stopped", time.monotonic() - began, "s")
     deadline = time.time() + 60
     while True:

@@ -74,6 +74,16 @@ waiting() {
     wait_for counts app sleeper 1
 }
 
+@test "many starts are made one in a turn: what is taken back before its turn never runs" {
+    local before
+    starts() { jq -r 'select(.kind == "state" and .to == "starting") | .dyno' "$AGENT/state/events.jsonl" | wc -l; }
+    before=$(starts)
+    dyno scale app sleeper=100
+    dyno scale app sleeper=1 # had all been started in one turn, this would have come after the last
+    wait_for counts app sleeper 1
+    [ $(($(starts) - before)) -lt 90 ] || fail "all of them were started: $(($(starts) - before))"
+}
+
 @test "one that dies while it waits is made anew, and the start goes on" {
     local pid lost
     lost=$(spares lost)
