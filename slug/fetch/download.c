@@ -15,8 +15,6 @@
 #define LAGGARDS_MAX   64           /* a network that became slow is not their doing */
 #define SPLIT_MIN      (1ull << 20) /* a smaller half is not worth a request */
 #define SPLIT_MIN_USEC (200 * USEC_PER_MSEC)
-#define PACE_USEC      (200 * USEC_PER_MSEC)
-#define FIRST_WINDOW   14600u /* what a connection may send before it hears of it: RFC 6928 */
 
 unsigned download_running(const struct download *d)
 {
@@ -51,45 +49,33 @@ static bool all_here(const struct download *d)
 /* --- who downloads what --------------------------------------------------------------------------
  */
 
-/* How long C has still to go at the speed that it has. */
+/* How long C has still to go. */
 static uint64_t left_usec(const struct conn *c, uint64_t now)
 {
-    uint64_t took = now > c->began ? now - c->began : 1, left = c->r.end - c->r.at;
-
-    if (c->pace > 0)
-        return left * USEC_PER_SEC / c->pace;
-    return c->got == 0 ? took : left * took / c->got;
-}
-
-/* How long a new connection is about to take for LEN bytes when nothing but the distance slows it
- * down: what it may have under way doubles with each round trip. */
-static uint64_t fresh_usec(const struct download *d, uint64_t len)
-{
-    uint64_t usec = d->first_usec;
-
-    for (uint64_t n = len / FIRST_WINDOW; n > 0; n /= 2)
-        usec += d->wait_usec;
-    return usec;
+    return pace_left(&c->pace, now, c->got, c->r.end - c->r.at);
 }
 
 /* No part is left: half of what the slowest still has before it, if that spares a quarter of the
- * time. */
+ * time. Far away a young connection looks slow, and yet is about to be faster than a new one. */
 static bool split(struct download *d, uint64_t now, struct range *ret)
 {
     struct conn *slowest = NULL;
     uint64_t most = SPLIT_MIN_USEC;
+    bool near = d->wait_usec < TUNE_FAR_USEC;
 
     for (unsigned i = 0; d->confirmed && i < d->n_conns; i++) {
         struct conn *c = &d->conns[i];
 
-        if (c->state != CONN_RUNS || c->r.end - c->r.at < 2 * SPLIT_MIN || left_usec(c, now) < most)
+        if (c->state != CONN_RUNS || (!near && !c->pace.settled) ||
+            c->r.end - c->r.at < 2 * SPLIT_MIN || left_usec(c, now) < most)
             continue;
         most = left_usec(c, now);
         slowest = c;
     }
     if (!slowest)
         return false;
-    if (fresh_usec(d, (slowest->r.end - slowest->r.at) / 2) > most - most / 4)
+    if (pace_fresh(d->first_usec, d->wait_usec, (slowest->r.end - slowest->r.at) / 2) >
+        most - most / 4)
         return false;
     uint64_t middle = slowest->r.at + (slowest->r.end - slowest->r.at) / 2;
     *ret = (struct range){middle, slowest->r.end};
@@ -189,7 +175,7 @@ static void check_laggards(struct download *d, uint64_t now)
         struct conn *c = &d->conns[i];
         bool lags = (c->got - c->mark) * LAGGARD < usual(d, c, now - d->checked);
 
-        if (c->state != CONN_RUNS || c->began > d->checked || !d->confirmed || !lags ||
+        if (c->state != CONN_RUNS || c->pace.began > d->checked || !d->confirmed || !lags ||
             d->dropped >= LAGGARDS_MAX)
             continue;
         d->dropped++;
@@ -218,15 +204,6 @@ static int check_drip(struct download *d, uint64_t now, struct err *e)
                    (unsigned long long)d->o.slow_ms);
 }
 
-static void note_pace(struct conn *c, uint64_t now)
-{
-    if (c->state != CONN_RUNS || now < c->paced + PACE_USEC + c->d->wait_usec)
-        return;
-    c->pace = (c->got - c->paced_got) * USEC_PER_SEC / (now - c->paced);
-    c->paced = now;
-    c->paced_got = c->got;
-}
-
 static unsigned flowing(const struct download *d)
 {
     unsigned n = 0;
@@ -243,7 +220,8 @@ static int look_after(struct download *d, uint64_t now, struct err *e)
     for (unsigned i = 0; r == 0 && i < d->n_conns; i++)
         r = check_stall(&d->conns[i], now, e);
     for (unsigned i = 0; i < d->n_conns; i++)
-        note_pace(&d->conns[i], now);
+        if (d->conns[i].state == CONN_RUNS)
+            pace_note(&d->conns[i].pace, now, d->conns[i].got, d->wait_usec);
     if (d->part_length != UINT64_MAX)
         tune_step(&d->tune, now, d->bytes, flowing(d));
     if (r == 0 && now >= d->checked + CHECK_USEC)

@@ -185,14 +185,15 @@ int conn_start(struct conn *c, const struct range *r, struct err *e)
     store_request_done(&c->rq);
     c->r = *r;
     c->stop = r->end;
-    c->skip = c->got = c->mark = c->paced_got = c->pace = 0;
+    c->skip = c->got = c->mark = 0;
     c->answer = ANSWER_NONE;
     c->cut = false;
     c->guard.refused = false;
     c->broken = NULL;
     c->text[0] = '\0';
     c->body_len = 0;
-    c->began = c->last = c->paced = clock_boot();
+    c->last = clock_boot();
+    pace_start(&c->pace, c->last);
     c->renewal = d->renewals;
     int result = set_request(c, e);
     if (result == 0 && curl_multi_add_handle(d->multi, c->easy) != CURLM_OK)
@@ -266,7 +267,7 @@ static int try_later(struct conn *c, const char *step, struct err *e)
     if (c->tries < d->o.tries && c->due < d->o.until)
         return 0;
     /* Others get on: the store only wants fewer at once. */
-    if (download_running(d) > 0 && d->last_byte > c->began) {
+    if (download_running(d) > 0 && d->last_byte > c->pace.began) {
         c->retired = true;
         tune_limit(&d->tune, download_running(d));
         return 0;
@@ -396,7 +397,7 @@ static int broke(struct conn *c, CURLcode code, struct err *e)
 static void note_speed(const struct conn *c)
 {
     c->d->ended_bytes += c->got;
-    c->d->ended_usec += clock_boot() - c->began;
+    c->d->ended_usec += clock_boot() - c->pace.began;
 }
 
 /* The body is over; without an announced length only now is it known how long it was. */

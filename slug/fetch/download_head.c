@@ -71,7 +71,8 @@ static void decide_parts(struct conn *c)
         return;
     note_distance(c);
     tune_init(&d->tune, d->n_conns, d->wait_usec);
-    d->part_length = parts_length((uint64_t)d->total, d->n_conns, d->o.part_max);
+    d->part_length = parts_length((uint64_t)d->total, d->n_conns,
+                                  tune_part_least(d->wait_usec, d->o.part_max), d->o.part_max);
     c->r.end = d->part_length;
     parts_init(&d->parts, c->r.end, c->stop);
 }

@@ -5,6 +5,7 @@
 #include "slug/fetch.h"
 #include "slug/fetch/download.h"
 #include "slug/fetch/head.h"
+#include "slug/fetch/pace.h"
 #include "slug/fetch/parts.h"
 #include "slug/fetch/transport.h"
 #include "slug/fetch/tune.h"
@@ -30,20 +31,19 @@ struct conn {
     CURL *easy; /* NULL: not made yet */
     enum conn_state state;
     enum answer answer;
-    struct range r;                  /* still to come on this connection */
-    uint64_t stop;                   /* where the transfer itself ends, at or after r.end */
-    uint64_t skip;                   /* bytes of the answer to be thrown away: before r.at */
-    bool ranged;                     /* a part was asked for */
-    bool cut;                        /* ended by us when r was full */
-    bool retired;                    /* failed too often while others did not */
-    unsigned tries;                  /* since the last progress */
-    uint64_t due;                    /* idle until then; 0: ready */
-    uint64_t began;                  /* the transfer */
-    uint64_t got;                    /* by this transfer */
-    uint64_t last;                   /* clock_boot() of its last byte */
-    uint64_t mark;                   /* `got` when the last check of speeds was made */
-    uint64_t paced, paced_got, pace; /* bytes a second since PACED, a moment ago; 0: not known */
-    uint64_t renewal;                /* the download's when this request was made */
+    struct range r; /* still to come on this connection */
+    uint64_t stop;  /* where the transfer itself ends, at or after r.end */
+    uint64_t skip;  /* bytes of the answer to be thrown away: before r.at */
+    bool ranged;    /* a part was asked for */
+    bool cut;       /* ended by us when r was full */
+    bool retired;   /* failed too often while others did not */
+    unsigned tries; /* since the last progress */
+    uint64_t due;   /* idle until then; 0: ready */
+    uint64_t got;   /* by this transfer */
+    uint64_t last;  /* clock_boot() of its last byte */
+    uint64_t mark;  /* `got` when the last check of speeds was made */
+    struct pace pace;
+    uint64_t renewal; /* the download's when this request was made */
     struct store_request rq;
     struct transport_guard guard;
     const char *broken; /* why we ended it, NULL: we did not */

@@ -84,9 +84,9 @@ uint64_t parts_left(const struct parts *p)
     return sum;
 }
 
-uint64_t parts_length(uint64_t total, unsigned max, uint64_t most)
+uint64_t parts_length(uint64_t total, unsigned max, uint64_t least, uint64_t most)
 {
     uint64_t each = max > 0 ? (total + max - 1) / max : total;
 
-    return each < most / 2 ? most / 2 : each > most ? most : each;
+    return each < least ? least : each > most ? most : each;
 }

@@ -33,8 +33,8 @@ void parts_give(struct parts *p, const struct range *r);
 uint64_t parts_first(const struct parts *p);
 uint64_t parts_left(const struct parts *p);
 
-/* How long the parts of an object of TOTAL bytes are for MAX connections: half of MOST to MOST, of
- * one length, so that the last does not end long after the others. */
-uint64_t parts_length(uint64_t total, unsigned max, uint64_t most);
+/* How long the parts of an object of TOTAL bytes are for MAX connections: LEAST to MOST, of one
+ * length, so that the last does not end long after the others. */
+uint64_t parts_length(uint64_t total, unsigned max, uint64_t least, uint64_t most);
 
 #endif

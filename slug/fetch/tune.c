@@ -4,9 +4,18 @@
 
 void tune_init(struct tune *t, unsigned max, uint64_t wait)
 {
-    unsigned first = TUNE_FIRST * (wait < TUNE_FAR_USEC ? 1 : wait < 2 * TUNE_FAR_USEC ? 2 : 4);
+    unsigned times = wait < TUNE_FAR_USEC       ? 1
+                     : wait < 2 * TUNE_FAR_USEC ? 2
+                     : wait < 4 * TUNE_FAR_USEC ? 4
+                                                : 8;
+    unsigned first = TUNE_FIRST * times;
 
     *t = (struct tune){.wanted = max < first ? max : first, .max = max};
+}
+
+uint64_t tune_part_least(uint64_t wait, uint64_t most)
+{
+    return wait < 2 * TUNE_FAR_USEC ? most / 2 : most / 8;
 }
 
 void tune_step(struct tune *t, uint64_t now, uint64_t bytes, unsigned flowing)

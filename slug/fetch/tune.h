@@ -1,5 +1,5 @@
 /* tune.h - how many connections a download asks for: TUNE_FIRST at first, twice as many as long as
- * that made it clearly faster. To a store that is far away, up to four times as many from the
+ * that made it clearly faster. To a store that is far away, up to eight times as many from the
  * beginning: TCP's slow start takes each connection many round trips (RFC 5681, 3.1), and so would
  * finding out. Pure. */
 #ifndef SLUG_FETCH_TUNE_H
@@ -23,6 +23,10 @@ struct tune {
 
 /* WAIT: microseconds from a request to the first byte of its answer. */
 void tune_init(struct tune *t, unsigned max, uint64_t wait);
+/* The shortest part that is worth a request of its own, when MOST is the longest: half of that, but
+ * far away an eighth: a connection there has not even got up to speed after so many bytes, so it
+ * is the number of connections that counts. */
+uint64_t tune_part_least(uint64_t wait, uint64_t most);
 /* BYTES have come by NOW (microseconds); FLOWING connections give some. A measurement begins when
  * all that are wanted do. */
 void tune_step(struct tune *t, uint64_t now, uint64_t bytes, unsigned flowing);

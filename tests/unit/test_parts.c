@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "slug/fetch.h"
 #include "slug/fetch/head.h"
+#include "slug/fetch/pace.h"
 #include "slug/fetch/parts.h"
 #include "slug/fetch/transport.h"
 #include "slug/fetch/tune.h"
@@ -92,10 +93,10 @@ static void no_byte_is_lost(void **state)
 static void parts_have_a_fitting_length(void **state)
 {
     (void)state;
-    assert_int_equal(parts_length(20u << 20, 16, FETCH_PART), FETCH_PART / 2);
-    assert_int_equal(parts_length(160u << 20, 16, FETCH_PART), 10u << 20);
-    assert_int_equal(parts_length(1000u << 20, 16, FETCH_PART), FETCH_PART);
-    assert_int_equal(parts_length((160u << 20) + 1, 16, FETCH_PART),
+    assert_int_equal(parts_length(20u << 20, 16, FETCH_PART / 2, FETCH_PART), FETCH_PART / 2);
+    assert_int_equal(parts_length(160u << 20, 16, FETCH_PART / 2, FETCH_PART), 10u << 20);
+    assert_int_equal(parts_length(1000u << 20, 16, FETCH_PART / 2, FETCH_PART), FETCH_PART);
+    assert_int_equal(parts_length((160u << 20) + 1, 16, FETCH_PART / 2, FETCH_PART),
                      (10u << 20) + 1); /* not a 17th of 1 byte */
 }
 
@@ -146,11 +147,79 @@ static void a_far_store_gets_more_connections_at_once(void **state)
     assert_int_equal(t.wanted, TUNE_FIRST);
     tune_init(&t, 64, TUNE_FAR_USEC);
     assert_int_equal(t.wanted, 2 * TUNE_FIRST);
-    tune_init(&t, 64, 200 * USEC_PER_MSEC);
+    tune_init(&t, 64, 2 * TUNE_FAR_USEC);
     assert_int_equal(t.wanted, 4 * TUNE_FIRST);
+    tune_init(&t, 64, 200 * USEC_PER_MSEC);
+    assert_int_equal(t.wanted, 8 * TUNE_FIRST);
     assert_false(t.settled);
     tune_init(&t, 5, UINT64_MAX);
     assert_int_equal(t.wanted, 5);
+}
+
+/* There a part is over before its connection is up to speed: more connections are what helps. */
+static void a_far_store_is_asked_for_shorter_parts(void **state)
+{
+    (void)state;
+    assert_int_equal(tune_part_least(0, FETCH_PART), 8u << 20);
+    assert_int_equal(tune_part_least(2 * TUNE_FAR_USEC - 1, FETCH_PART), 8u << 20);
+    assert_int_equal(tune_part_least(200 * USEC_PER_MSEC, FETCH_PART), 2u << 20);
+}
+
+/* What a connection has after NOW when a round trip is 200 ms: in slow start, up to a window of
+ * MOST bytes. */
+static uint64_t after(uint64_t now, uint64_t most)
+{
+    uint64_t sum = 0, window = 14600;
+
+    for (uint64_t t = 400 * USEC_PER_MSEC; t < now; t += 200 * USEC_PER_MSEC) {
+        sum += window;
+        window = 2 * window < most ? 2 * window : most;
+    }
+    return sum;
+}
+
+/* Whether a connection of that kind is ever taken for settled within USEC. */
+static bool settles(uint64_t usec, uint64_t most)
+{
+    struct pace p;
+    bool settled = false;
+
+    pace_start(&p, 0);
+    for (uint64_t now = 0; now < usec; now += 10 * USEC_PER_MSEC) {
+        pace_note(&p, now, after(now, most), 200 * USEC_PER_MSEC);
+        settled |= p.settled;
+    }
+    return settled;
+}
+
+/* Who took half of the bytes of one that looks slow because it is young would only be later. */
+static void a_connection_in_slow_start_is_not_called_slow(void **state)
+{
+    struct pace p;
+
+    (void)state;
+    assert_false(settles(3 * USEC_PER_SEC, UINT64_MAX));
+    assert_true(settles(2 * USEC_PER_SEC, 14600)); /* as slow as it began */
+    assert_true(settles(4 * USEC_PER_SEC, 3 << 20));
+    pace_start(&p, 0);
+    for (uint64_t now = 0; now < 2 * USEC_PER_SEC; now += 10 * USEC_PER_MSEC)
+        pace_note(&p, now, 0, 200 * USEC_PER_MSEC);
+    assert_true(p.settled); /* nothing comes at all */
+}
+
+static void what_is_left_is_foreseen(void **state)
+{
+    struct pace p;
+
+    (void)state;
+    pace_start(&p, 1000);
+    assert_int_equal(pace_left(&p, 1500, 0, 100), 500); /* at least as long again */
+    assert_int_equal(pace_left(&p, 1500, 100, 300), 1500);
+    pace_note(&p, 1000 + USEC_PER_SEC, 1 << 20, 0);
+    assert_int_equal(pace_left(&p, 2 * USEC_PER_SEC, 1 << 20, 3 << 20), 3 * USEC_PER_SEC);
+    /* a millisecond to the first byte, then the windows' 1 + 2 + 4 of 14,600 bytes */
+    assert_int_equal(pace_fresh(1000, 200, 14600 * 7), 1000 + 3 * 200);
+    assert_int_equal(pace_fresh(1000, 200, 10), 1000);
 }
 
 static void content_ranges_are_read_strictly(void **state)
@@ -261,6 +330,9 @@ int main(void)
         cmocka_unit_test(parts_have_a_fitting_length),
         cmocka_unit_test(connections_grow_while_that_helps),
         cmocka_unit_test(a_far_store_gets_more_connections_at_once),
+        cmocka_unit_test(a_far_store_is_asked_for_shorter_parts),
+        cmocka_unit_test(a_connection_in_slow_start_is_not_called_slow),
+        cmocka_unit_test(what_is_left_is_foreseen),
         cmocka_unit_test(content_ranges_are_read_strictly),
         cmocka_unit_test(only_strong_tags_are_kept),
         cmocka_unit_test(pages_are_told_from_slugs),
