@@ -37,6 +37,7 @@ static int cgroup_alloc(struct cgroup_tree *t, const char *id, struct cgroup **r
         return err_set(e, ENOMEM, "cgroup %s", id);
     c->tree = t;
     c->oom_fd = c->quota_fd = -1;
+    c->join.into = -1;
     (void)snprintf(c->id, sizeof(c->id), "%s", id);
     *ret = c;
     return 0;
@@ -48,6 +49,7 @@ void cgroup_freep(struct cgroup **c)
         return;
     fd_closep(&(*c)->oom_fd);
     fd_closep(&(*c)->quota_fd);
+    cgroup_join_done(&(*c)->join);
     free(*c);
     *c = NULL;
 }
@@ -75,8 +77,8 @@ static int make_levels(struct cgroup *c, const struct limits *limits, struct err
     return 0;
 }
 
-int cgroup_create(struct cgroup_tree *t, const char *id, const struct limits *limits,
-                  struct cgroup **ret, struct err *e)
+static int make_new(struct cgroup_tree *t, const char *id, const struct limits *limits,
+                    struct cgroup **ret, struct err *e)
 {
     scoped(cgroup_freep) struct cgroup *c = NULL;
     int r = cgroup_alloc(t, id, &c, e);
@@ -95,6 +97,17 @@ int cgroup_create(struct cgroup_tree *t, const char *id, const struct limits *li
         }
     }
     *ret = TAKE_PTR(c);
+    return 0;
+}
+
+int cgroup_create(struct cgroup_tree *t, const char *id, const struct limits *limits,
+                  struct cgroup **ret, struct err *e)
+{
+    struct cgroup *ready = cg_id_valid(id) ? cg_take_ready(t, id, limits) : NULL;
+
+    if (!ready)
+        return make_new(t, id, limits, ret, e);
+    *ret = ready;
     return 0;
 }
 
@@ -259,7 +272,10 @@ int cgroup_join_prepare(struct cgroup *c, struct cgroup_join *ret, struct err *e
 {
     struct cgroup_tree *t = c->tree;
 
-    *ret = (struct cgroup_join){.into = -1};
+    *ret = c->join;
+    c->join = (struct cgroup_join){.into = -1};
+    if (ret->n_tasks > 0)
+        return 0;
     if (t->version == CGROUP_V2) {
         ret->into = cg_open(c, CTRL_MEMORY, ".", O_RDONLY | O_DIRECTORY);
         return ret->into < 0 ? err_set(e, -ret->into, "open the cgroup %s", c->id) : 0;

@@ -79,6 +79,11 @@ void cgroup_ids_free(char **ids);
 /* Makes the cgroup ID and sets LIMITS before anything runs in it. -EEXIST. */
 int cgroup_create(struct cgroup_tree *t, const char *id, const struct limits *limits,
                   struct cgroup **ret, struct err *e);
+/* Sees to it that an empty cgroup with LIMITS is there, for cgroup_create() to take: for when
+ * nobody waits. On v2 it does nothing: a cgroup cannot be renamed there. */
+int cgroup_ready(struct cgroup_tree *t, const struct limits *limits, struct err *e);
+/* Removes it. */
+void cgroup_ready_drop(struct cgroup_tree *t);
 /* Opens an existing one, for adoption. -ENOENT. */
 int cgroup_open(struct cgroup_tree *t, const char *id, struct cgroup **ret, struct err *e);
 void cgroup_freep(struct cgroup **c);

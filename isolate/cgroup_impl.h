@@ -35,6 +35,13 @@ struct cgroup_ops {
     bool (*frozen)(struct cgroup *c);
 };
 
+/* One that was made ahead; of v1 only. */
+struct cgroup_ready {
+    struct cgroup *cgroup;
+    struct cgroup_join join;
+    struct limits limits; /* that it has */
+};
+
 struct cgroup_tree {
     enum cgroup_version version;
     const struct cgroup_ops *ops;
@@ -47,6 +54,7 @@ struct cgroup_tree {
     bool given;             /* the level is the service manager's, and stays */
     bool own_unit;          /* it is a part of the agent's own unit */
     char text[512];         /* cgroup_tree_text() */
+    struct cgroup_ready *ready; /* NULL: none */
 };
 
 struct cgroup {
@@ -54,6 +62,7 @@ struct cgroup {
     uint64_t quota; /* v1: what quota_fd was made for */
     int oom_fd;
     int quota_fd;
+    struct cgroup_join join; /* prepared ahead; nothing in it: not */
     bool found;    /* made by an earlier agent, which may have heard of what we have not */
     bool oom_told; /* v1: oom_fd has told of an OOM of ours */
     char id[CGROUP_ID_MAX + 1];
@@ -92,6 +101,10 @@ int cgroup_v2_open(struct cgroup_tree *t, const char *mount, const char *self_cg
                    const char *parent, struct err *e);
 
 _Static_assert(CTRL_COUNT == CGROUP_TASKS_MAX, "one place to join for each controller");
+
+/* cgroup_ready.c: the one that was made ahead, now called ID; the caller's. NULL: there is none, it
+ * has not LIMITS, or could not get that name. */
+struct cgroup *cg_take_ready(struct cgroup_tree *t, const char *id, const struct limits *limits);
 
 /* A file's name that is not hidden: what a cgroup's id may be. */
 bool cg_id_valid(const char *id);

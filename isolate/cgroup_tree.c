@@ -95,6 +95,7 @@ void cgroup_tree_freep(struct cgroup_tree **t)
 {
     if (!*t)
         return;
+    cgroup_ready_drop(*t);
     for (int i = 0; i < CTRL_COUNT; i++) {
         fd_closep(&(*t)->dirs[i]);
         free((*t)->path[i]);
@@ -154,6 +155,7 @@ int cgroup_tree_check(const struct cgroup_tree *t, const char *what, const struc
 
 int cgroup_tree_remove(struct cgroup_tree *t, struct err *e)
 {
+    cgroup_ready_drop(t);
     for (int i = 0; i < CTRL_COUNT && !t->given; i++)
         if (t->path[i] && rmdir(t->path[i]) < 0 && errno != ENOENT)
             return err_set(e, errno, "remove the cgroup %s", t->path[i]);

@@ -194,8 +194,7 @@ static int open_scratches(struct agent *a, struct err *e)
     char path[512];
     size_t n = 0;
 
-    a->default_quota = quota_of(config_size(c, c->default_size));
-    quotas[n++] = a->default_quota;
+    quotas[n++] = quota_of(config_size(c, c->default_size));
     for (size_t i = 0; i < c->n_sizes; i++)
         quotas[n++] = quota_of(&c->sizes[i]);
     (void)snprintf(path, sizeof(path), "%s/scratch", c->state_dir);
@@ -295,6 +294,7 @@ static int open_helpers(struct agent *a, struct err *e)
 {
     static const struct logger_ops logger_ops = {.eof = on_log_eof, .restarted = on_logs_restarted};
     uid_t first = a->config.uid_first, none = (uid_t)-1;
+    struct limits limits;
     int r = logger_open(a->loop, &a->config, a->logs_dirfd, a->rootless ? none : first + UID_LOGS,
                         &logger_ops, a, &a->logger, e);
 
@@ -305,7 +305,9 @@ static int open_helpers(struct agent *a, struct err *e)
     if (r == 0)
         r = slots_init(&a->uids, first + UID_DYNOS, a->config.uid_last, e);
     if (r == 0)
-        ids_init(&a->ids, a->loop, a->sandbox, &a->uids, a->scratches, &a->default_quota);
+        r = dyno_limits_of(a, a->config.default_size, &limits, e);
+    if (r == 0)
+        ids_init(&a->ids, a->loop, a->sandbox, &a->uids, a->scratches, a->cgroups, &limits);
     if (r == 0)
         r = slots_init(&a->ports, a->config.port_first, a->config.port_last, e);
     if (r == 0 && link_wanted(&a->config))

@@ -36,7 +36,6 @@ struct agent {
     struct sandbox *sandbox;
     struct cgroup_tree *cgroups;
     struct scratches *scratches;
-    struct scratch_quota default_quota; /* of dynos whose release names no size */
     struct cache *cache;
     struct model *model;
     struct journal *journal;

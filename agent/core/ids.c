@@ -7,14 +7,16 @@
 #include <sys/epoll.h>
 
 void ids_init(struct ids *ids, sd_event *loop, struct sandbox *sandbox, struct slots *uids,
-              struct scratches *scratches, const struct scratch_quota *quota)
+              struct scratches *scratches, struct cgroup_tree *cgroups, const struct limits *limits)
 {
     *ids = (struct ids){.loop = loop,
                         .sandbox = sandbox,
                         .uids = uids,
                         .spare_fd = -1,
                         .scratches = scratches,
-                        .quota = *quota};
+                        .quota = {limits->disk_bytes, limits->disk_inodes},
+                        .cgroups = cgroups,
+                        .limits = *limits};
 }
 
 void ids_put(struct ids *ids, uid_t uid)
@@ -30,6 +32,7 @@ void ids_done(struct ids *ids)
         ids_put(ids, ids->spare_uid);
     ids->spare_uid = 0;
     fd_closep(&ids->spare_fd);
+    cgroup_ready_drop(ids->cgroups);
     ids->made = sd_event_source_disable_unref(ids->made);
     ids->refill = sd_event_source_disable_unref(ids->refill);
 }
@@ -85,6 +88,7 @@ static int on_refill(sd_event_source *s, void *userdata)
     (void)s;
     (void)scratch_ready(ids->scratches, &ids->quota, 1, &ignored);
     watch_maker(ids);
+    (void)cgroup_ready(ids->cgroups, &ids->limits, &ignored);
     if (!ids->spare_uid)
         (void)make(ids, &ids->spare_uid, &ids->spare_fd, &ignored);
     return 0;

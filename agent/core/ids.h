@@ -1,10 +1,12 @@
 /* ids.h - the host uid of a dyno, with the user namespace that maps it. One pair is kept ready,
- * because making a namespace takes a process: the next start need not wait for it. */
+ * because making a namespace takes a process: the next start need not wait for it. Nor for the
+ * other things that any dyno of the default size has: an empty scratch, an empty cgroup. */
 #ifndef CORE_IDS_H
 #define CORE_IDS_H
 
 #include "base/err.h"
 #include "core/slots.h"
+#include "isolate/cgroup.h"
 #include "isolate/sandbox.h"
 #include "isolate/scratch.h"
 
@@ -19,13 +21,16 @@ struct ids {
     int spare_fd;
     struct scratches *scratches;
     struct scratch_quota quota; /* of the default size: one scratch of it is kept ready, too */
-    sd_event_source *refill;    /* deferred */
-    sd_event_source *made;      /* what the maker of scratches says */
+    struct cgroup_tree *cgroups;
+    struct limits limits;    /* the default size's: of the cgroup that is kept ready */
+    sd_event_source *refill; /* deferred */
+    sd_event_source *made;   /* what the maker of scratches says */
 };
 
-/* SANDBOX, UIDS and SCRATCHES are borrowed. */
+/* SANDBOX, UIDS, SCRATCHES and CGROUPS are borrowed. LIMITS: the default size's. */
 void ids_init(struct ids *ids, sd_event *loop, struct sandbox *sandbox, struct slots *uids,
-              struct scratches *scratches, const struct scratch_quota *quota);
+              struct scratches *scratches, struct cgroup_tree *cgroups,
+              const struct limits *limits);
 void ids_done(struct ids *ids);
 /* A uid of its own and its namespace, both the caller's: ids_put(), close(). -ENOSPC. */
 int ids_take(struct ids *ids, uid_t *ret_uid, int *ret_fd, struct err *e);
