@@ -69,7 +69,8 @@ enum init_request_kind {
     INIT_HELLO = 1,  /* answered by INIT_STATE; makes this connection the current one */
     INIT_SIGNAL = 2, /* signo to every process of the dyno but dyno-init; answered by nothing */
     INIT_STOP = 3,   /* as INIT_SIGNAL, and from now on the end of the command does not kill the
-                      * others: they have their grace period too */
+                      * others: they have their grace period too. SIGCONT follows the signal, as
+                      * without it who is stopped would hear of nothing but SIGKILL */
     INIT_EXEC = 4, /* one more process; descriptors: [0] launch memfd, [1..3] stdin, stdout, stderr
                     * (absent with INIT_TTY). Answered by INIT_EXEC_STARTED or _FAILED */
     INIT_EXEC_SIGNAL = 5, /* signo to the process group of the exec `token` */
@@ -111,7 +112,7 @@ enum init_event_kind {
                       * 127 (ENOENT) or 126: INIT_EXITED follows, start_errno is set in it */
     INIT_EXITED = 4, /* every process of the dyno is gone; status: the command's wait status */
     INIT_EXEC_STARTED = 5, /* token; descriptor with INIT_TTY: [0] PTY master */
-    INIT_EXEC_FAILED = 6,  /* token; status: the errno */
+    INIT_EXEC_FAILED = 6,  /* token; status: the errno. ETIMEDOUT: it was stopped on its way */
     INIT_EXEC_EXITED = 7,  /* token; status: the wait status */
     INIT_MAIN_ENDED = 8,   /* after INIT_STOP: the command ended (status), others still run */
     INIT_IAM = 9,          /* descriptor: [0] what INIT_IDENTITY brought; absent: nothing came */

@@ -43,7 +43,12 @@ void run_exec_answer(struct run *r, const struct init_event *event, int fd)
     pending_free(p);
     if (event->kind == INIT_EXEC_FAILED) {
         attach_fds_close(&fds);
-        (void)err_set(&e, event->status, "the command could not be executed");
+        if (event->status == ETIMEDOUT) /* EXEC_PATIENCE */
+            (void)err_say(&e, ETIMEDOUT,
+                          "the command was not executed in time: the dyno's own processes stop it, "
+                          "or leave it no processor");
+        else
+            (void)err_set(&e, event->status, "the command could not be executed");
         (void)err_blame(&e, FAULT_OPERATOR);
         r->ops->exec_started(r->owner, r, event->token, NULL, &e);
         return;

@@ -99,6 +99,17 @@ static bool tell_exec(struct init *in, struct exec *x)
 {
     struct init_event ev;
 
+    if (x->report >= 0)
+        return true; /* nobody knows yet */
+    if (x->failed) {
+        agent_event(in, INIT_EXEC_FAILED, &ev);
+        ev.token = x->token;
+        ev.status = x->failed;
+        if (!send_event(in, &ev, -1))
+            return false;
+        x->used = false;
+        return true;
+    }
     if (!x->told_started) {
         agent_event(in, INIT_EXEC_STARTED, &ev);
         ev.token = x->token;
@@ -161,7 +172,7 @@ bool agent_owes(const struct init *in)
         in->refusal.kind != 0)
         return true;
     for (const struct exec *x = in->execs; x < in->execs + EXEC_MAX; x++)
-        if (x->used && (!x->told_started || x->ended))
+        if (x->used && x->report < 0 && (!x->told_started || x->ended))
             return true;
     return false;
 }
@@ -194,6 +205,31 @@ static struct exec *exec_find(struct init *in, uint32_t token)
     return NULL;
 }
 
+static void exec_failed(struct exec *x, int errnum)
+{
+    close_fd(&x->report);
+    close_fd(&x->master);
+    x->failed = errnum;
+}
+
+void agent_look_at_execs(struct init *in)
+{
+    for (struct exec *x = in->execs; x < in->execs + EXEC_MAX; x++) {
+        if (!x->used || x->report < 0)
+            continue;
+        int r = command_report(x->report);
+        if (r == 0) {
+            close_fd(&x->report);
+        } else if (r != -EAGAIN) {
+            exec_failed(x, -r);
+        } else if (init_now() >= x->deadline) {
+            if (!x->ended)
+                (void)sys2(__NR_kill, x->pid, SIGKILL);
+            exec_failed(x, ETIMEDOUT);
+        }
+    }
+}
+
 /* A free place; else that of one whose end no agent came to hear. */
 static struct exec *exec_place(struct init *in)
 {
@@ -202,7 +238,7 @@ static struct exec *exec_place(struct init *in)
     for (struct exec *x = in->execs; x < in->execs + EXEC_MAX; x++) {
         if (!x->used)
             return x;
-        if (x->ended && !ended)
+        if ((x->ended || x->failed) && x->report < 0 && !ended)
             ended = x;
     }
     if (ended)
@@ -212,7 +248,7 @@ static struct exec *exec_place(struct init *in)
 
 static void do_exec(struct init *in, const struct init_request *req, const int *fds)
 {
-    struct command c = {.launch_fd = fds[0], .stdio = {fds[1], fds[2], fds[3]}, .master = -1};
+    struct command c = {.launch_fd = fds[0], .stdio = {fds[1], fds[2], fds[3]}};
     struct exec *x = exec_place(in);
 
     if (req->token == 0 || fds[0] < 0) {
@@ -224,12 +260,17 @@ static void do_exec(struct init *in, const struct init_request *req, const int *
     } else if (!x) {
         refuse(in, req, EAGAIN);
     } else {
-        int r = command_start(&c);
+        int r = command_fork(&c);
 
         if (r < 0)
             refuse(in, req, -r);
         else
-            *x = (struct exec){.used = true, .token = req->token, .pid = c.pid, .master = c.master};
+            *x = (struct exec){.used = true,
+                               .token = req->token,
+                               .pid = c.pid,
+                               .report = c.report,
+                               .deadline = init_now() + EXEC_PATIENCE,
+                               .master = c.master};
     }
 }
 
@@ -237,8 +278,10 @@ static void do_exec_signal(struct init *in, const struct init_request *req)
 {
     struct exec *x = exec_find(in, req->token);
 
-    if (x && !x->ended)
-        (void)sys2(__NR_kill, -(long)x->pid, req->signo);
+    if (!x || x->ended || x->failed)
+        return;
+    if (sys2(__NR_kill, -(long)x->pid, req->signo) == -ESRCH) /* it leads no group yet */
+        (void)sys2(__NR_kill, x->pid, req->signo);
 }
 
 static void do_hello(struct init *in, bool candidate)
@@ -286,7 +329,11 @@ static void handle(struct init *in, const struct init_request *req, int *fds, bo
     switch (req->kind) {
     case INIT_STOP:
         in->stopping = true;
-        __attribute__((fallthrough));
+        if (!signo_ok)
+            break;
+        (void)sys2(__NR_kill, -1, req->signo);
+        (void)sys2(__NR_kill, -1, SIGCONT); /* who is stopped hears of nothing but SIGKILL */
+        break;
     case INIT_SIGNAL:
         if (signo_ok)
             (void)sys2(__NR_kill, -1, req->signo);

@@ -12,7 +12,8 @@
 #define CHILD_STACK     (32u << 10)
 #define PATH_LEN_MAX    4096u
 #define FIRST_OTHER_FD  3
-#define NO_SUCH_COMMAND 127 /* exit statuses as the shell has them */
+#define REPORT_FD       FIRST_OTHER_FD /* the pipe's place in the child */
+#define NO_SUCH_COMMAND 127            /* exit statuses as the shell has them */
 
 /* The launch record, mapped, with the pointers that execve wants. */
 struct record {
@@ -25,11 +26,13 @@ struct record {
     struct init_launch head;
 };
 
-/* What the child reads; it shares this memory with us (CLONE_VM) and reports through it. */
+/* What the child reads. It reports through `failed`, in memory that it shares with us (CLONE_VM);
+ * or, where it has a copy, through a pipe whose end means that it has executed. */
 struct child {
     const struct record *record;
     const int *stdio;
     int terminal; /* -1: none */
+    int report;   /* -1: none */
     volatile int failed;
 };
 
@@ -197,10 +200,16 @@ static void child_main(void *arg)
         if (from != i)
             (void)sys3(__NR_dup3, from, i, 0);
     }
-    (void)sys3(__NR_close_range, FIRST_OTHER_FD, ~0u, 0);
+    if (c->report >= 0 && c->report != REPORT_FD)
+        (void)sys3(__NR_dup3, c->report, REPORT_FD, O_CLOEXEC);
+    (void)sys3(__NR_close_range, FIRST_OTHER_FD + (c->report >= 0), ~0u, 0);
     if (sys1(__NR_chdir, "/app") < 0)
         (void)sys1(__NR_chdir, "/");
-    c->failed = -exec_command(c->record);
+    int failed = -exec_command(c->record);
+    if (c->report >= 0)
+        (void)sys3(__NR_write, REPORT_FD, &failed, sizeof(failed));
+    else
+        c->failed = failed;
     for (;;)
         (void)sys1(__NR_exit_group, NO_SUCH_COMMAND);
 }
@@ -228,36 +237,59 @@ static int terminal_open(const struct init_launch *head, int *ret_master, int *r
     return 0;
 }
 
+static char child_stack[CHILD_STACK] __attribute__((aligned(16)));
+
 /* As vfork(2): we stand still until the child has executed or ended, so its report is complete
  * when clone returns, and no page table is copied. */
-static int run_child(struct child *child)
+static int run_child(struct command *c, struct child *child)
 {
-    static char stack[CHILD_STACK] __attribute__((aligned(16)));
-    long pid =
-        start_clone(CLONE_VM | CLONE_VFORK | SIGCHLD, stack + sizeof(stack), child_main, child);
+    long pid = start_clone(CLONE_VM | CLONE_VFORK | SIGCHLD, child_stack + sizeof(child_stack),
+                           child_main, child);
 
     if (pid < 0)
         return (int)pid;
-    if (child->failed == 0)
-        return (int)pid;
-    (void)sys4(__NR_wait4, pid, NULL, 0, NULL);
-    return -child->failed;
+    if (child->failed != 0) {
+        (void)sys4(__NR_wait4, pid, NULL, 0, NULL);
+        return -child->failed;
+    }
+    c->pid = (int)pid;
+    return 0;
 }
 
-int command_start(struct command *c)
+/* As fork(2): with memory of its own, in which we go on. */
+static int fork_child(struct command *c, struct child *child)
+{
+    int ends[2];
+    long r = sys2(__NR_pipe2, ends, O_CLOEXEC | O_NONBLOCK);
+
+    if (r < 0)
+        return (int)r;
+    child->report = ends[1];
+    r = start_clone(SIGCHLD, child_stack + sizeof(child_stack), child_main, child);
+    (void)sys1(__NR_close, ends[1]);
+    if (r < 0) {
+        (void)sys1(__NR_close, ends[0]);
+        return (int)r;
+    }
+    c->report = ends[0];
+    c->pid = (int)r;
+    return 0;
+}
+
+static int start(struct command *c, int (*clone)(struct command *c, struct child *child))
 {
     struct record record = {0};
-    struct child child = {.record = &record, .stdio = c->stdio, .terminal = -1};
+    struct child child = {.record = &record, .stdio = c->stdio, .terminal = -1, .report = -1};
     int r = record_open(c->launch_fd, &record);
 
     c->pid = 0;
-    c->master = -1;
+    c->master = c->report = -1;
     if (r == 0 && (record.head.flags & INIT_TTY))
         r = terminal_open(&record.head, &c->master, &child.terminal);
     else if (r == 0 && (c->stdio[0] < 0 || c->stdio[1] < 0 || c->stdio[2] < 0))
         r = -EINVAL;
     if (r == 0)
-        r = run_child(&child);
+        r = clone(c, &child);
     if (child.terminal >= 0)
         (void)sys1(__NR_close, child.terminal);
     if (r < 0 && c->master >= 0) {
@@ -265,8 +297,25 @@ int command_start(struct command *c)
         c->master = -1;
     }
     record_done(&record);
-    if (r < 0)
-        return r;
-    c->pid = r;
-    return 0;
+    return r;
+}
+
+int command_start(struct command *c)
+{
+    return start(c, run_child);
+}
+
+int command_fork(struct command *c)
+{
+    return start(c, fork_child);
+}
+
+int command_report(int report)
+{
+    int failed = 0;
+    long n = sys3(__NR_read, report, &failed, sizeof(failed));
+
+    if (n == -EAGAIN || n == -EINTR)
+        return -EAGAIN;
+    return n == sizeof(failed) ? -failed : 0;
 }

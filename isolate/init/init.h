@@ -16,15 +16,26 @@ struct command {
     int stdio[3];  /* borrowed; unused with INIT_TTY */
     int pid;       /* out: 0 when it did not start */
     int master;    /* out: the PTY's master with INIT_TTY, the caller's; else -1 */
+    int report;    /* out, of command_fork(): the caller's, for command_report() */
 };
 
 /* Starts it as the leader of a new session. 0: its execve succeeded. -errno: it did not, and
- * nothing is left of it. */
+ * nothing is left of it. Waits for the execve: only while nobody else is in the dyno, who could
+ * stop the child (SIGSTOP) before it, and us with it. */
 int command_start(struct command *c);
+
+/* The same without waiting: 0 says that there is a child, not what became of its execve. */
+int command_fork(struct command *c);
+/* What became of it, from a REPORT that is readable. 0: it succeeded, or the child is dead.
+ * -EAGAIN: not known yet. Other -errno: it failed; the child ends by itself. */
+int command_report(int report);
 
 /* --- main.c: what dyno-init remembers --- */
 
 #define EXEC_MAX 64 /* processes of INIT_EXEC at one time; more is refused with EAGAIN */
+#define EXEC_PATIENCE                                                                              \
+    5000000 /* microseconds that one may take to its execve, before ETIMEDOUT: the                 \
+             * dyno's own processes may have stopped it */
 
 struct exec {
     bool used;
@@ -33,7 +44,10 @@ struct exec {
     uint32_t token;
     int pid;
     int status;
-    int master; /* until it is handed over with INIT_EXEC_STARTED */
+    int failed;        /* errno of its execve */
+    int report;        /* until it is known what became of its execve; else -1 */
+    uint64_t deadline; /* of that */
+    int master;        /* until it is handed over with INIT_EXEC_STARTED */
 };
 
 struct init {
@@ -47,6 +61,7 @@ struct init {
     int master;    /* until it is handed over with INIT_STARTED */
     bool ended;    /* the command is gone */
     bool stopping; /* INIT_STOP came: its end does not kill the others */
+    bool unreaped; /* there may be more dead children */
 
     /* What the current agent has not heard yet. */
     bool owe_state, owe_start, owe_main_ended, owe_exited;
@@ -83,6 +98,8 @@ void agent_accept(struct init *in);
 void agent_read(struct init *in, bool candidate);
 /* Sends what is owed until the socket is full. */
 void agent_tell(struct init *in);
+/* Looks what became of the execs that have not executed yet, and kills those that take too long. */
+void agent_look_at_execs(struct init *in);
 /* True while something is owed that the socket did not take. */
 bool agent_owes(const struct init *in);
 /* Fills EV with the state of the command. */

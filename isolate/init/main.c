@@ -17,6 +17,7 @@
 
 #define EXIT_NOT_FOUND 127 /* the shell's statuses for a command that cannot be executed */
 #define EXIT_NOT_EXEC  126
+#define REAP_MAX       64 /* dead children that are taken at one time */
 
 uint64_t init_now(void)
 {
@@ -95,10 +96,12 @@ static void reaped(struct init *in, int pid, int status)
         }
 }
 
-/* Every orphan of the namespace becomes our child, so without a child we are alone. */
+/* Every orphan of the namespace becomes our child, so without a child we are alone. A few at a
+ * time: a dyno that leaves us orphans without end does not keep us from the agent. */
 static void reap(struct init *in)
 {
-    for (;;) {
+    in->unreaped = true;
+    for (int i = 0; i < REAP_MAX; i++) {
         int status = 0;
         long pid = sys4(__NR_wait4, -1, &status, 1 /* WNOHANG */, NULL);
 
@@ -106,6 +109,7 @@ static void reap(struct init *in)
             reaped(in, (int)pid, status);
             continue;
         }
+        in->unreaped = false;
         if (pid == -ECHILD && in->ended && in->phase != INIT_PHASE_ENDED) {
             in->phase = INIT_PHASE_ENDED;
             in->owe_main_ended = false; /* the larger news says it too */
@@ -120,19 +124,37 @@ static void reap(struct init *in)
 static void read_signals(struct init *in)
 {
     struct signalfd_siginfo infos[4] = {0}; /* analyzers do not know that the kernel fills them */
-    long n;
+    long n = sys3(__NR_read, in->sigfd, infos, sizeof(infos));
 
-    while ((n = sys3(__NR_read, in->sigfd, infos, sizeof(infos))) > 0)
-        for (size_t i = 0; i < (size_t)n / sizeof(infos[0]); i++)
-            if (infos[i].ssi_signo == SIGTERM && infos[i].ssi_pid == 0)
-                in->leave = true;
+    for (size_t i = 0; n > 0 && i < (size_t)n / sizeof(infos[0]); i++)
+        if (infos[i].ssi_signo == SIGTERM && infos[i].ssi_pid == 0)
+            in->leave = true;
+}
+
+/* Puts into FDS what tells of the execs; returns how many. *ret: how long to wait for it. */
+static unsigned wait_for_execs(const struct init *in, struct pollfd *fds,
+                               struct __kernel_timespec *ret)
+{
+    uint64_t now = init_now(), soonest = UINT64_MAX;
+    unsigned n = 0;
+
+    for (const struct exec *x = in->execs; x < in->execs + EXEC_MAX; x++)
+        if (x->used && x->report >= 0) {
+            fds[n++] = (struct pollfd){.fd = x->report, .events = POLLIN};
+            if (x->deadline < soonest)
+                soonest = x->deadline;
+        }
+    uint64_t usec = n == 0 || in->unreaped || soonest <= now ? 0 : soonest - now;
+    *ret = (struct __kernel_timespec){.tv_sec = (int64_t)(usec / 1000000),
+                                      .tv_nsec = (int64_t)(usec % 1000000 * 1000)};
+    return n;
 }
 
 static void wait_and_serve(struct init *in)
 {
     enum { SIG, LISTEN, CONN, CANDIDATE, N };
     short conn_events = in->refusal.kind == 0 ? POLLIN : 0;
-    struct pollfd fds[N] = {
+    struct pollfd fds[N + EXEC_MAX] = {
         [SIG] = {.fd = in->sigfd, .events = POLLIN},
         [LISTEN] = {.fd = INIT_FD_LISTEN, .events = POLLIN},
         [CONN] = {.fd = in->conn, .events = conn_events},
@@ -141,12 +163,17 @@ static void wait_and_serve(struct init *in)
 
     if (agent_owes(in))
         fds[CONN].events |= POLLOUT;
-    if (sys5(__NR_ppoll, fds, N, NULL, NULL, 0) < 0)
+    struct __kernel_timespec timeout;
+    unsigned execs = wait_for_execs(in, fds + N, &timeout);
+    bool waits = execs > 0 || in->unreaped;
+    if (sys5(__NR_ppoll, fds, N + execs, waits ? &timeout : NULL, NULL, 0) < 0)
         return;
-    if (fds[SIG].revents) {
+    if (fds[SIG].revents)
         read_signals(in);
+    if (fds[SIG].revents || in->unreaped)
         reap(in);
-    }
+    if (execs > 0)
+        agent_look_at_execs(in);
     if (fds[CONN].revents & (POLLIN | POLLHUP | POLLERR))
         agent_read(in, false);
     if (fds[CANDIDATE].revents)
