@@ -17,11 +17,12 @@
 #define RESOLV_CONF "/etc/resolv.conf"
 #define RESOLV_STUB                                                                                \
     "/run/systemd/resolve/resolv.conf" /* what 127.0.0.53 asks; systemd-resolved(8) */
-#define FORWARD4 "/proc/sys/net/ipv4/ip_forward"
-#define FORWARD6 "/proc/sys/net/ipv6/conf/all/forwarding"
-#define TCP_MEM  "/proc/sys/net/ipv4/tcp_mem"
-#define UDP_MEM  "/proc/sys/net/ipv4/udp_mem"
-#define CONF6    "/proc/sys/net/ipv6/conf"
+#define FORWARD4      "/proc/sys/net/ipv4/ip_forward"
+#define FORWARD6      "/proc/sys/net/ipv6/conf/all/forwarding"
+#define TCP_MEM       "/proc/sys/net/ipv4/tcp_mem"
+#define UDP_MEM       "/proc/sys/net/ipv4/udp_mem"
+#define INSTALL_TRIES 3
+#define CONF6         "/proc/sys/net/ipv6/conf"
 
 void net_freep(struct net **n)
 {
@@ -29,6 +30,7 @@ void net_freep(struct net **n)
         return;
     net_socket_closep(&(*n)->route);
     net_socket_closep(&(*n)->filter);
+    net_socket_closep(&(*n)->watch);
     free((*n)->resolv_conf);
     free(*n);
     *n = NULL;
@@ -204,6 +206,8 @@ int net_open(const struct net_config *config, struct net **ret, struct err *e)
     if (r == 0)
         r = net_filter_open(n, e);
     if (r == 0)
+        r = net_watch_open(n, e);
+    if (r == 0)
         r = net_look_free(n, e);
     if (r == 0)
         r = switch_forwarding_on(n, e);
@@ -239,6 +243,11 @@ char *net_interface(const struct net *n, uint32_t slot, char out[NET_NAME_MAX])
     return out;
 }
 
+const char *net_table(const struct net *n)
+{
+    return n->table;
+}
+
 const char *net_resolv_conf(const struct net *n)
 {
     return n->resolv_conf;
@@ -255,9 +264,17 @@ int net_install(struct net *n, const struct net_port *ports, size_t n_ports, str
 {
     scoped(str_done) struct str rules = {0};
 
+    unsigned authors = 2;
+    bool lost = false;
+    int r = 0;
+
     if (net_rules(n, ports, n_ports, &rules) < 0)
         return err_set(e, ENOMEM, "make the network's rules");
-    int r = net_filter_run(str_text(&rules), e);
+    /* Once more if somebody else was at it in the same moment, before us or after. */
+    for (int i = 0; r == 0 && authors > 1 && i < INSTALL_TRIES; i++) {
+        r = net_filter_run(str_text(&rules), e);
+        authors = net_watch_drain(n, &lost);
+    }
     return r < 0 ? err_wrap(e, "put the network's rules in place (the kernel needs nf_tables with "
                                "inet, nat, masq, ct, connlimit, fib and reject; or network = host)")
                  : 0;

@@ -59,6 +59,7 @@ uint32_t net_slots(const struct net *n); /* the last slot; the first is 1 */
 char *net_address(const struct net *n, uint32_t slot, char out[NET_ADDRESS_MAX]);
 char *net_address6(const struct net *n, uint32_t slot, char out[NET_ADDRESS_MAX]);
 char *net_interface(const struct net *n, uint32_t slot, char out[NET_NAME_MAX]);
+const char *net_table(const struct net *n); /* of nftables, family inet; owned by N */
 /* The content of a resolv.conf that works inside; owned by N. */
 const char *net_resolv_conf(const struct net *n);
 /* What an operator should know, of the last net_open(); "": nothing. */
@@ -74,6 +75,11 @@ struct net_port {
  * connections stay. Before it nothing may be started. The error says when the kernel has no
  * nftables. */
 int net_install(struct net *n, const struct net_port *ports, size_t n_ports, struct err *e);
+/* Readable when somebody changed rules on this machine (`nft flush ruleset`, say). Borrowed. */
+int net_rules_fd(const struct net *n);
+/* Hears of it: whether our own are concerned, which takes net_install() again at once. Never by
+ * what N did itself. */
+bool net_rules_changed(struct net *n);
 /* Removes every interface of ours whose slot KEEP refuses. */
 int net_sweep(struct net *n, bool (*keep)(void *userdata, uint32_t slot), void *userdata,
               unsigned *ret_removed, struct err *e);

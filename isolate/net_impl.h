@@ -47,6 +47,7 @@ struct net {
     unsigned connections;
     uint32_t slots;
     struct mnl_socket *route, *filter;
+    struct mnl_socket *watch; /* hears who changes rules */
     unsigned seq;
     char *resolv_conf;
     char notice[256];
@@ -71,6 +72,12 @@ int net_rules(const struct net *n, const struct net_port *ports, size_t n_ports,
 int net_filter_run(const char *commands, struct err *e);
 /* Opens N's sockets. */
 int net_filter_open(struct net *n, struct err *e);
+
+/* net_watch.c: from now on the kernel tells of changed rules. */
+int net_watch_open(struct net *n, struct err *e);
+/* Reads all that has been told. How many changed our table, but for its published ports: 0, 1, 2
+ * for more. *ret_lost: there was more than was heard. */
+unsigned net_watch_drain(struct net *n, bool *ret_lost);
 
 /* --- net_talk.c: rtnetlink requests, several in one call --- */
 

@@ -54,6 +54,12 @@ struct agent {
     int diag_fd;       /* ready.h */
     struct net *net;   /* network.h; NULL: dynos share the host's */
     struct slots nets; /* of NET */
+    struct network_guard {
+        sd_event_source *changed, *again; /* somebody changed the rules; the next try */
+        unsigned restored;                /* how often they were put back, */
+        uint64_t restored_at;             /* the last time, CLOCK_REALTIME in microseconds */
+        struct err missing;               /* errnum: why they are not in place now */
+    } guard;
     struct dyno_list dynos;
     unsigned n_dynos;
     LIST_HEAD(, ending) endings;

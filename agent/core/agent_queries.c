@@ -1,6 +1,7 @@
 /* agent_queries.c - what clients may ask the agent; the JSON of docs/openapi.yaml. */
 #include "core/dyno.h"
 #include "core/mirrors.h"
+#include "core/network.h"
 #include "core/prefetch.h"
 
 #include "base/clock.h"
@@ -207,6 +208,25 @@ int agent_dyno(struct agent *a, const char *app, const char *dyno, json_t **ret,
     return err_blame(e, FAULT_OPERATOR);
 }
 
+static void doctor_add(json_t *list, const char *name, bool found, bool required,
+                       const char *detail)
+{
+    (void)json_array_append_new(list, json_pack("{s:s,s:b,s:b,s:s}", "name", name, "found", found,
+                                                "required", required, "detail", detail));
+}
+
+/* What only the agent that runs knows: what it has made, and what became of it. */
+static void doctor_own(struct agent *a, json_t *list)
+{
+    char text[ERR_TEXT_MAX];
+
+    if (a->net) {
+        bool found = network_rules_text(a, text);
+
+        doctor_add(list, "network rules", found, true, text);
+    }
+}
+
 json_t *agent_doctor(struct agent *a)
 {
     scoped_free struct probe *probes = NULL;
@@ -227,6 +247,7 @@ json_t *agent_doctor(struct agent *a)
             list, json_pack("{s:s,s:b,s:b,s:s}", "name", probes[i].name, "found", probes[i].found,
                             "required", probes[i].required, "detail", probes[i].detail));
     }
+    doctor_own(a, list);
     return list;
 }
 

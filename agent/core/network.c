@@ -1,7 +1,9 @@
 #include "core/network.h"
 
+#include "base/clock.h"
 #include "base/frame.h"
 #include "base/log.h"
+#include "base/loop.h"
 #include "base/scoped.h"
 #include "base/str.h"
 #include "core/dyno.h"
@@ -13,8 +15,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 
-#define MAKE_TRIES 64 /* slots whose last interface the kernel has not taken away yet */
+#define RESTORE_USEC USEC_PER_SEC /* between two tries to put rules back */
+#define MAKE_TRIES   64           /* slots whose last interface the kernel has not taken away yet */
 
 static bool is_private(const struct agent *a)
 {
@@ -103,17 +107,110 @@ static bool is_taken(void *userdata, uint32_t slot)
     return false;
 }
 
+/* --- The rules, which somebody may take away from under us (`nft flush ruleset`) --- */
+
+static size_t published_ports(struct agent *a, struct net_port *ports)
+{
+    struct dyno *d;
+    size_t n = 0;
+
+    TAILQ_FOREACH (d, &a->dynos, link)
+        if (d->published && d->run && run_slot(d->run) && d->port)
+            ports[n++] = (struct net_port){(uint16_t)d->port, run_slot(d->run)};
+    return n;
+}
+
+static int install(struct agent *a, size_t (*list)(struct agent *a, struct net_port *ports),
+                   struct err *e)
+{
+    scoped_free struct net_port *ports = calloc(a->n_dynos + 1, sizeof(*ports));
+
+    return ports ? net_install(a->net, ports, list(a, ports), e)
+                 : err_set(e, ENOMEM, "put the network's rules in place");
+}
+
+static int on_again(sd_event_source *s, uint64_t usec, void *userdata);
+
+/* At once: without them dynos reach what they must not. */
+static void restore(struct agent *a)
+{
+    struct network_guard *g = &a->guard;
+    bool again = g->missing.errnum != 0;
+    struct err why = ERR_INIT;
+    char text[200];
+
+    if (install(a, published_ports, &why) < 0) {
+        if (!again) {
+            log_err("network: its rules are gone, and cannot be put back: %s", why.text);
+            agent_event(a, "network", NULL,
+                        json_pack("{s:s,s:s}", "rules", "gone", "text", why.text));
+        }
+        g->missing = why;
+        (void)timer_set(a->loop, &g->again, "network-rules", clock_boot() + RESTORE_USEC, on_again,
+                        a); /* no memory: the next change, or the next agent */
+        return;
+    }
+    g->missing = (struct err)ERR_INIT;
+    g->restored++;
+    g->restored_at = clock_real();
+    (void)snprintf(text, sizeof(text),
+                   "somebody changed the rules of the nftables table inet %s (nft flush ruleset?): "
+                   "they are in place again",
+                   net_table(a->net));
+    log_warn("network: %s", text);
+    agent_event(a, "network", NULL, json_pack("{s:s,s:s}", "rules", "restored", "text", text));
+}
+
+static int on_again(sd_event_source *s, uint64_t usec, void *userdata)
+{
+    (void)s;
+    (void)usec;
+    restore(userdata);
+    return 0;
+}
+
+static int on_rules(sd_event_source *s, int fd, uint32_t revents, void *userdata)
+{
+    struct agent *a = userdata;
+
+    (void)s;
+    (void)fd;
+    (void)revents;
+    if (net_rules_changed(a->net))
+        restore(a);
+    return 0;
+}
+
+bool network_rules_text(const struct agent *a, char out[ERR_TEXT_MAX])
+{
+    const struct network_guard *g = &a->guard;
+    char at[CLOCK_TEXT_MAX];
+
+    if (g->missing.errnum)
+        (void)snprintf(out, ERR_TEXT_MAX, "not in place, so nothing starts: %.400s",
+                       g->missing.text);
+    else if (g->restored)
+        (void)snprintf(out, ERR_TEXT_MAX,
+                       "nftables table inet %s, in place; put back %u times, the last at %s, after "
+                       "somebody had changed it: find who does (nft flush ruleset, a reload of "
+                       "nftables.service, another firewall)",
+                       net_table(a->net), g->restored, clock_text(g->restored_at, at));
+    else
+        (void)snprintf(out, ERR_TEXT_MAX, "nftables table inet %s, in place", net_table(a->net));
+    return !g->missing.errnum;
+}
+
 int network_ready(struct agent *a, struct err *e)
 {
-    scoped_free struct net_port *ports = NULL;
     unsigned removed = 0;
 
     if (!a->net)
         return 0;
-    ports = calloc(a->n_dynos + 1, sizeof(*ports));
-    if (!ports)
-        return err_set(e, ENOMEM, "open the network");
-    int r = net_install(a->net, ports, adopted_ports(a, ports), e);
+    int r = install(a, adopted_ports, e);
+    if (r == 0) {
+        r = sd_event_add_io(a->loop, &a->guard.changed, net_rules_fd(a->net), EPOLLIN, on_rules, a);
+        r = r < 0 ? err_set(e, -r, "watch the network's rules") : 0;
+    }
     if (r == 0)
         r = net_sweep(a->net, is_taken, a, &removed, e);
     if (r == 0 && removed)
@@ -127,6 +224,8 @@ void network_close(struct agent *a, bool empty)
 
     if (a->net && empty && net_remove(a->net, &e) < 0)
         log_warn("network: %s", e.text);
+    sd_event_source_disable_unref(a->guard.changed);
+    sd_event_source_disable_unref(a->guard.again);
     net_freep(&a->net);
     slots_done(&a->nets);
 }
@@ -142,6 +241,10 @@ int network_make(struct agent *a, const struct limits *limits, uint32_t *ret_slo
     *ret_fd = -1;
     if (!a->net)
         return 0;
+    if (a->guard.missing.errnum) {
+        *e = a->guard.missing;
+        return err_wrap(e, "the network's rules are gone, without which nothing starts");
+    }
     for (int i = 0;; i++) {
         struct err told = ERR_INIT;
 

@@ -14,6 +14,9 @@ int network_open(struct agent *a, struct err *e);
 /* After the adoption: puts the rules in place, with the ports of what runs, and sweeps the rest.
  * Before it nothing may be started. */
 int network_ready(struct agent *a, struct err *e);
+/* The state of the rules in words, into OUT. False: they are not in place, and nothing starts. Only
+ * with a private network. */
+bool network_rules_text(const struct agent *a, char out[ERR_TEXT_MAX]);
 /* EMPTY: no dyno is left: nothing of the network either. */
 void network_close(struct agent *a, bool empty);
 

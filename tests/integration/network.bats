@@ -59,7 +59,7 @@ in_outside() { nsenter --net="/proc/$(cat "$STORY/outside.pid")/ns/net" "$@"; }
 # in_dyno DYNO COMMAND...: as root, in its network only
 in_dyno() {
     local pid
-    pid=$(of "$1" .pid)
+    pid=$(cat "$STORY/pid.${1#*/}" 2>/dev/null || of "$1" .pid)
     shift
     nsenter --net="/proc/$pid/ns/net" "$@"
 }
@@ -94,8 +94,14 @@ wire() {
 }
 canary_sings() { in_host python3 "$APPS/net/net.py" tcp "$1" 80 | grep -q canary; }
 
-# probe DYNO ARG...: net.py inside the dyno
-probe() { dyno exec "$1" -- python3 net.py "${@:2}"; }
+# probe DYNO ARG...: net.py inside the dyno; in its network only, while the agent stands still
+probe() {
+    if [ -e "$STORY/rules" ]; then
+        in_dyno "$1" python3 "$APPS/net/net.py" "${@:2}"
+    else
+        dyno exec "$1" -- python3 net.py "${@:2}"
+    fi
+}
 reaches() { has "$(probe "$1" tcp "$2" "$3")" "$4"; }
 refused() {
     local said
@@ -108,11 +114,18 @@ refused() {
 address_of() { of "$1" .address; }
 interface_of() { in_host ip -o route get "$(address_of "$1")" | sed -E 's/.* dev ([^ ]+).*/\1/'; }
 table() { in_host nft list tables | awk '{ print $3 }'; }
-# without CHAIN COMMENT...: takes the rules with these comments out of CHAIN
+# without CHAIN COMMENT...: takes the rules with these comments out of CHAIN. The agent, which would put
+# them back at once, stands still meanwhile.
 without() {
-    local chain=$1 comment handle
+    local chain=$1 comment handle dyno
     shift
-    [ -e "$STORY/rules" ] || in_host nft -s list ruleset >"$STORY/rules"
+    if [ ! -e "$STORY/rules" ]; then
+        for dyno in web.1 web.2; do
+            of "net/$dyno" .pid >"$STORY/pid.$dyno"
+        done
+        in_host nft -s list ruleset >"$STORY/rules"
+        kill -STOP "$(agent_pid)"
+    fi
     for comment; do
         handle=$(in_host nft -a list chain inet "$(table)" "$chain" |
             sed -nE "s/.*comment \"$comment\".*# handle ([0-9]+)\$/\\1/p" | head -1)
@@ -120,12 +133,13 @@ without() {
         in_host nft delete rule inet "$(table)" "$chain" handle "$handle"
     done
 }
-# As they were before.
+# As they were before: the agent sees it when it goes on.
 restored() {
-    in_host nft flush ruleset
-    in_host nft -f "$STORY/rules"
-    rm "$STORY/rules"
+    kill -CONT "$(agent_pid)"
+    wait_for whole
+    rm "$STORY/rules" "$STORY/pid.web.1" "$STORY/pid.web.2"
 }
+whole() { [ "$(in_host nft -s list ruleset | grep -o 'comment .*')" = "$(grep -o 'comment .*' "$STORY/rules")" ]; }
 
 @test "(root) the outside, and the host itself, reach a web dyno through the host's port" {
     local port
@@ -175,13 +189,45 @@ restored() {
         wait_for grep -qF "tcp $address from" "$STORY/canary"
     done
     # The next agent puts them all in place again.
-    rm "$STORY/rules"
+    rm "$STORY/rules" "$STORY/pid.web.1" "$STORY/pid.web.2"
     agent_kill KILL
     agent_again
     wait_up net/web.1 net/web.2
     for address in $METADATA; do
         refused net/web.1 "$address" 80
     done
+}
+
+@test "(root) rules that somebody takes away are put back at once, with the ports, and told of" {
+    local name rules attack port
+    name=$(table)
+    rules=$(in_host nft -s list table inet "$name" | grep -v elements)
+    port=$(port_of net/web.1)
+    has "$(dyno doctor)" "nftables table inet $name, in place"
+    for attack in "flush ruleset" "delete table inet $name" "flush table inet $name" \
+        "flush chain inet $name leaving" "flush map inet $name ports4" \
+        "add table inet $name { flags dormant; }" "insert rule inet $name leaving accept"; do
+        in_host nft "$attack"
+        wait_for_rules "$rules" || fail "after '$attack'"
+        refused net/web.1 169.254.169.254 80
+        has "$(in_outside python3 "$APPS/net/net.py" tcp 192.0.2.1 "$port")" "web.1 from"
+    done
+    has "$(dyno doctor)" "put back 7 times"
+    has "$(dyno events --json | jq -r 'select(.kind == "network") | .rules + ": " + .text')" \
+        "restored: somebody changed the rules of the nftables table inet $name"
+    # What is done beside it, or by the agent itself, is no such change.
+    in_host nft "add table inet other; add chain inet other c; delete table inet other"
+    dyno restart net/web.2
+    wait_up net/web.2
+    has "$(dyno doctor)" "put back 7 times"
+}
+wait_for_rules() {
+    local i
+    for ((i = 0; i < 50; i++)); do
+        [ "$(in_host nft -s list table inet "$(table)" 2>/dev/null | grep -v elements)" = "$1" ] && return
+        sleep 0.02
+    done
+    return 1
 }
 
 @test "(root) battery 47: the host's services are refused; without the rule they answer" {
