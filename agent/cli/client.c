@@ -331,6 +331,33 @@ int feed_line_wait(struct feed *s, const char **ret, size_t *ret_len, struct err
     }
 }
 
+int feed_event(struct feed *s, json_t **ret, struct err *e)
+{
+    const char *line;
+    size_t len;
+    int r;
+
+    do
+        r = feed_line(s, &line, &len, e);
+    while (r > 0 && len == 0);
+    if (r <= 0)
+        return r;
+    r = json_parse(line, len, CLIENT_LINE_MAX, ret, e);
+    return r < 0 ? err_wrap(e, "an event") : 1;
+}
+
+int feed_event_wait(struct feed *s, json_t **ret, struct err *e)
+{
+    int r;
+
+    while ((r = feed_event(s, ret, e)) == 0) {
+        r = wait_readable(s->fd, -1, e);
+        if (r < 0)
+            return r;
+    }
+    return r;
+}
+
 /* --- Upgrade --- */
 
 /* Reads the head and not one byte more, one byte at a time: what follows carries descriptors, which

@@ -38,6 +38,10 @@ int feed_line(struct feed *s, const char **ret, size_t *ret_len, struct err *e);
 bool feed_buffered(const struct feed *s);
 /* feed_line(), but waits. Never 0. */
 int feed_line_wait(struct feed *s, const char **ret, size_t *ret_len, struct err *e);
+/* The same for a feed of events, whose empty lines only say that the agent is there. *ret is the
+ * caller's. */
+int feed_event(struct feed *s, json_t **ret, struct err *e);
+int feed_event_wait(struct feed *s, json_t **ret, struct err *e);
 
 /* POST PATH with `Upgrade: dynod-attach`. *ret_fd: the connection, where frames follow; the
  * caller's. */

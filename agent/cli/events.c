@@ -14,23 +14,35 @@
 #define EVENTS_JSON    1000 /* for programs: all that the agent keeps in memory */
 #define EVENTS_MAX     10000
 
-static int print_event(const struct cli *cli, const char *line, size_t len, struct err *e)
+static int print_event(const struct cli *cli, const json_t *event)
 {
-    scoped(json_freep) json_t *event = NULL;
     scoped(str_done) struct str out = {0};
 
     if (cli->json) {
-        str_add_n(&out, line, len);
+        (void)json_dumpf(event, stdout, JSON_COMPACT);
     } else {
-        int r = json_parse(line, len, CLIENT_LINE_MAX, &event, e);
-        if (r < 0)
-            return err_wrap(e, "an event");
         if (!strcmp(json_str(event, "state", ""), "progress"))
             return 0; /* `dyno slug fetch` shows it better */
         event_line(&out, event, cli->color);
+        (void)fwrite(str_text(&out), 1, out.len, stdout);
     }
-    (void)fwrite(str_text(&out), 1, out.len, stdout);
     return putc('\n', stdout) == EOF || fflush(stdout) != 0 ? -EPIPE : 0;
+}
+
+/* Until the stream is over, which is no error. */
+static int print_events(const struct cli *cli, struct feed *s, struct err *e)
+{
+    for (;;) {
+        scoped(json_freep) json_t *event = NULL;
+        int r = feed_event_wait(s, &event, e);
+
+        if (r == -ENODATA)
+            return 0;
+        if (r > 0)
+            r = print_event(cli, event);
+        if (r < 0)
+            return r;
+    }
 }
 
 int cmd_events(struct cli *cli, int argc, char **argv)
@@ -42,8 +54,6 @@ int cmd_events(struct cli *cli, int argc, char **argv)
     struct err e = ERR_INIT;
     uint64_t n = UINT64_MAX;
     bool follow = false;
-    const char *line;
-    size_t len;
     int c, r, status;
 
     while ((c = cli_option(cli, argc, argv, "fn:", longs, &status)) >= 0) {
@@ -61,12 +71,8 @@ int cmd_events(struct cli *cli, int argc, char **argv)
                    follow ? "&follow=1" : "");
     if (client_feed(cli->socket, path, &s, &e) < 0)
         return cli_fail(&e);
-    while ((r = feed_line_wait(s, &line, &len, &e)) > 0) {
-        r = len ? print_event(cli, line, len, &e) : 0;
-        if (r == -EPIPE)
-            return cli_flush(EXIT_FAIL);
-        if (r < 0)
-            return cli_fail(&e);
-    }
-    return r == -ENODATA ? cli_flush(EXIT_OK) : cli_fail(&e);
+    r = print_events(cli, s, &e);
+    if (r == -EPIPE)
+        return cli_flush(EXIT_FAIL);
+    return r < 0 ? cli_fail(&e) : cli_flush(EXIT_OK);
 }

@@ -227,21 +227,14 @@ static void on_event(struct local *l, const json_t *event, struct err *e)
 
 static int read_events(struct local *l, struct err *e)
 {
-    const char *line;
-    size_t len;
-    int r;
-
-    while ((r = feed_line(l->events, &line, &len, e)) > 0) {
+    for (;;) {
         scoped(json_freep) json_t *event = NULL;
+        int r = feed_event(l->events, &event, e);
 
-        if (!len)
-            continue;
-        r = json_parse(line, len, CLIENT_LINE_MAX, &event, e);
-        if (r < 0)
-            return err_wrap(e, "an event");
+        if (r <= 0)
+            return r;
         on_event(l, event, e);
     }
-    return r;
 }
 
 static bool state_lives(const char *state)

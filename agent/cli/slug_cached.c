@@ -12,8 +12,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define EVENTS  "/v1/events?follow=1&n=0"
-#define BUSY_MS 250  /* a slug that was just published is sealed soon after: asked again so often  \
+#define EVENTS "/v1/events?follow=1&n=0"
+#define BUSY_MS                                                                                    \
+    250              /* a slug that was just published is sealed soon after: asked again so often  \
                       */
 #define BUSY_MAX 120 /* times */
 
@@ -98,12 +99,8 @@ static int wait_verified(struct feed *feed, const char *digest, json_t **ret, st
 {
     for (;;) {
         scoped(json_freep) json_t *event = NULL;
-        const char *line;
-        size_t len;
-        int r = feed_line_wait(feed, &line, &len, e);
+        int r = feed_event_wait(feed, &event, e);
 
-        if (r > 0 && len > 0)
-            r = json_parse(line, len, CLIENT_LINE_MAX, &event, e);
         if (r < 0)
             return r == -ENODATA ? err_say(e, EPIPE, "the agent went away") : r;
         const char *outcome = json_str(event, "outcome", "");

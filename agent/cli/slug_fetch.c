@@ -87,12 +87,8 @@ static int wait_fetched(struct feed *feed, int64_t number, struct screen *s, jso
 {
     for (;;) {
         scoped(json_freep) json_t *event = NULL;
-        const char *line;
-        size_t len;
-        int r = feed_line_wait(feed, &line, &len, e);
+        int r = feed_event_wait(feed, &event, e);
 
-        if (r > 0 && len > 0)
-            r = json_parse(line, len, CLIENT_LINE_MAX, &event, e);
         if (r < 0)
             return r == -ENODATA ? err_say(e, EPIPE,
                                            "the agent went away; it begins no fetch again "
