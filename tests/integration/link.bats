@@ -231,6 +231,8 @@ teardown_file() { link_story_end; }
     same "$(status | jq .instance.draining)" true
     ordered_is "refused draining" start '{"app": "shop", "dynos": ["worker.3"]}'
     ordered_is "refused draining" run '{"app": "shop", "command": "true"}'
+    # But it may be made ready for what comes after.
+    ordered_is "done -" prefetch "{\"slug\": \"file://$STORY/link.tgz\", \"digest\": \"$(digest_of "$STORY/link.tgz")\"}"
     same "$(pids)" "$before"
     # It stays so over the death of the agent.
     agent_kill KILL

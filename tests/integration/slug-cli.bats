@@ -122,6 +122,19 @@ is_cached() { [ -n "$(cached "$1" .kind)" ]; }
     dyno slug rm "$(digest big)"
 }
 
+@test "fetch: also while the instance drains, when nothing is started" {
+    slug_of_procfile ahead 'worker: sleep 3600; echo ahead'
+    store_add "$STORY/ahead.tgz" ahead.tgz
+    dyno drain
+    run dyno start ahead --slug "$(url ahead.tgz)" -m worker=1
+    [ "$status" != 0 ] || fail "started: $output"
+    has "$output" drain
+    run dyno slug fetch --json --digest "$(digest ahead)" "$(url ahead.tgz)"
+    same "$(jq -r .state <<<"$output")" done
+    is_cached ahead
+    dyno undrain
+}
+
 @test "ls and rm: what is in use stays" {
     dyno start user --slug "$(url small.tgz)" --digest "$(digest small)" -m worker=1
     same "$(cached small .in_use)" true
