@@ -101,7 +101,7 @@
 /* A mirror that gives less than so many bytes a second for so long is given up on. */
 #define FETCH_SLOW_BYTES      10240ull
 #define FETCH_SLOW_MS         60000ull
-#define FETCH_CONNECTIONS     32ull /* at once to one mirror */
+#define FETCH_CONNECTIONS     48ull /* at once to one mirror */
 #define FETCH_CONNECTIONS_MAX 64ull
 #define FETCH_TRIES           4ull /* of one connection without progress */
 #define FETCH_TRIES_MAX       100ull

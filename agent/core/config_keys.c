@@ -47,7 +47,7 @@ static const struct key keys[] = {
      .may_be_off = true},
     {"store", "cache_keep_free", KEY_BYTES, "1G", AT(cache_keep_free), .min = MIB,
      .max = 1024 * TIB, .may_be_off = true},
-    {"store", "fetch_connections", KEY_UNSIGNED, "32", AT(fetch_connections), .min = 1,
+    {"store", "fetch_connections", KEY_UNSIGNED, "48", AT(fetch_connections), .min = 1,
      .max = FETCH_CONNECTIONS_MAX},
     {"store", "fetch_part", KEY_BYTES, "16M", AT(fetch_part), .min = FETCH_PART_MIN, .max = TIB},
     {"store", "fetch_tries", KEY_UNSIGNED, "4", AT(fetch_tries), .min = 1, .max = FETCH_TRIES_MAX},

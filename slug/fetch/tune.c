@@ -7,7 +7,7 @@ void tune_init(struct tune *t, unsigned max, uint64_t wait)
     unsigned times = wait < TUNE_FAR_USEC       ? 1
                      : wait < 2 * TUNE_FAR_USEC ? 2
                      : wait < 4 * TUNE_FAR_USEC ? 4
-                                                : 8;
+                                                : 16;
     unsigned first = TUNE_FIRST * times;
 
     *t = (struct tune){.wanted = max < first ? max : first, .max = max};

@@ -1,5 +1,5 @@
 /* tune.h - how many connections a download asks for: TUNE_FIRST at first, twice as many as long as
- * that made it clearly faster. To a store that is far away, up to eight times as many from the
+ * that made it clearly faster. To a store that is far away, up to sixteen times as many from the
  * beginning: TCP's slow start takes each connection many round trips (RFC 5681, 3.1), and so would
  * finding out. Pure. */
 #ifndef SLUG_FETCH_TUNE_H

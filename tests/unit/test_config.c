@@ -139,7 +139,7 @@ static void defaults_are_the_documented_ones(void **state)
     assert_int_equal(c.fetch_connect, 10 * SEC);
     assert_int_equal(c.fetch_stall, 30 * SEC);
     assert_int_equal(c.fetch_total, 900 * SEC);
-    assert_int_equal(c.fetch_connections, 32);
+    assert_int_equal(c.fetch_connections, 48);
     assert_int_equal(c.fetch_part, 16 * MIB);
     assert_int_equal(c.fetch_tries, 4);
     assert_int_equal(c.fetch_slow, 10240);

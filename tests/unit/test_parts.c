@@ -150,7 +150,7 @@ static void a_far_store_gets_more_connections_at_once(void **state)
     tune_init(&t, 64, 2 * TUNE_FAR_USEC);
     assert_int_equal(t.wanted, 4 * TUNE_FIRST);
     tune_init(&t, 64, 200 * USEC_PER_MSEC);
-    assert_int_equal(t.wanted, 8 * TUNE_FIRST);
+    assert_int_equal(t.wanted, 16 * TUNE_FIRST);
     assert_false(t.settled);
     tune_init(&t, 5, UINT64_MAX);
     assert_int_equal(t.wanted, 5);
