@@ -10,10 +10,10 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#define TRIES         32 /* others take loop devices too */
-#define TRIES_AT_ONCE 8
-#define PAUSE_USEC    200
-#define BLOCK_SIZE    4096
+#define TRIES_FREE 8  /* others take loop devices too; so often the one that is said to be free, */
+#define TRIES_NEXT 40 /* then those after it, */
+#define TRIES      48 /* then new ones */
+#define BLOCK_SIZE 4096
 
 static int take_number(int number, int file, bool read_only, char path[LOOPDEV_PATH_MAX],
                        int *ret_fd, struct err *e)
@@ -38,24 +38,35 @@ static int take_number(int number, int file, bool read_only, char path[LOOPDEV_P
     return 0;
 }
 
+/* Which one to try as number TRY, after *NUMBER. Between "is free" and "is mine" it may become
+ * somebody else's, who holds the kernel's claim on it before it is no longer free: for as long as
+ * the scheduler likes on a busy machine, and it is named again and again. Then one of the next may
+ * do, and in the end a new one, which few will find before us. */
+static int choose(int control, int try, int *number)
+{
+    int n = try < TRIES_FREE   ? ioctl(control, LOOP_CTL_GET_FREE)
+            : try < TRIES_NEXT ? *number + 1
+                               : ioctl(control, LOOP_CTL_ADD, -1);
+
+    if (n >= 0)
+        *number = n;
+    return n;
+}
+
 int loopdev_take(int file, bool read_only, char path[LOOPDEV_PATH_MAX], int *ret_fd, struct err *e)
 {
     scoped_fd control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
-    int r = -EBUSY;
+    int r = -EBUSY, number = -1;
 
     if (control < 0)
         return err_set(e, errno, "open /dev/loop-control%s",
                        errno == ENOENT ? " (modprobe loop)" : "");
-    /* Between "is free" and "is mine" it may become somebody else's, who holds the kernel's claim
-     * on it for a moment before it is no longer free. */
-    for (int i = 0; i < TRIES && r == -EBUSY; i++) {
-        if (i >= TRIES_AT_ONCE)
-            (void)usleep(PAUSE_USEC);
-        int number = ioctl(control, LOOP_CTL_GET_FREE);
-
-        if (number < 0)
+    for (int try = 0; try < TRIES && r < 0; try++) {
+        if (choose(control, try, &number) < 0)
             return err_set(e, errno, "find a free loop device");
         r = take_number(number, file, read_only, path, ret_fd, e);
+        if (r != -EBUSY && (r != -ENOENT || try < TRIES_FREE || try >= TRIES_NEXT))
+            break;
     }
     return r;
 }
