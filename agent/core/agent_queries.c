@@ -13,6 +13,14 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Of what each run has for itself: how many are somebody's. */
+static json_t *in_use_json(const struct agent *a)
+{
+    return json_pack("{s:I,s:I,s:I}", "uids", (json_int_t)slots_taken(&a->uids), "networks",
+                     (json_int_t)slots_taken(&a->nets), "ports",
+                     (json_int_t)slots_taken(&a->ports));
+}
+
 json_t *agent_status(struct agent *a)
 {
     const struct ending *ending;
@@ -23,15 +31,15 @@ json_t *agent_status(struct agent *a)
         endings++;
     TAILQ_FOREACH (d, &a->dynos, link)
         up += d->state == DYNO_UP;
-    return json_pack("{s:s,s:i,s:I,s:b,s:i,s:i,s:i,s:i,s:{s:b,s:i},s:i,s:s,s:s,s:o,s:o,s:o}",
-                     "version", DYNOD_VERSION, "pid", (int)getpid(), "uptime_ms",
-                     (json_int_t)((clock_boot() - a->started_boot) / USEC_PER_MSEC), "rootless",
-                     a->rootless, "dynos", (int)a->n_dynos, "up", up, "endings", endings, "apps",
-                     (int)model_n_apps(a->model), "logs", "alive", logger_alive(a->logger),
-                     "restarts", (int)logger_restarts(a->logger), "fetches",
-                     (int)fetcher_running(a->fetcher), "cgroups", cgroup_tree_text(a->cgroups),
-                     "disk_quota", scratches_text(a->scratches), "spares", spares_json(&a->spares),
-                     "instance", agent_instance(a), "link", agent_link(a));
+    return json_pack(
+        "{s:s,s:i,s:I,s:b,s:i,s:i,s:i,s:i,s:{s:b,s:i},s:i,s:s,s:s,s:o,s:o,s:o,s:o}", "version",
+        DYNOD_VERSION, "pid", (int)getpid(), "uptime_ms",
+        (json_int_t)((clock_boot() - a->started_boot) / USEC_PER_MSEC), "rootless", a->rootless,
+        "dynos", (int)a->n_dynos, "up", up, "endings", endings, "apps", (int)model_n_apps(a->model),
+        "logs", "alive", logger_alive(a->logger), "restarts", (int)logger_restarts(a->logger),
+        "fetches", (int)fetcher_running(a->fetcher), "cgroups", cgroup_tree_text(a->cgroups),
+        "disk_quota", scratches_text(a->scratches), "spares", spares_json(&a->spares), "in_use",
+        in_use_json(a), "instance", agent_instance(a), "link", agent_link(a));
 }
 
 static json_t *release_json(const struct release *rel)

@@ -54,3 +54,12 @@ void slots_put(struct slots *s, uint32_t n)
     if (n >= s->first && n <= s->last)
         s->taken[(n - s->first) / 64] &= ~(UINT64_C(1) << ((n - s->first) % 64));
 }
+
+uint32_t slots_taken(const struct slots *s)
+{
+    uint32_t n = 0;
+
+    for (size_t i = 0; s->taken && i <= (s->last - s->first) / 64; i++)
+        n += (uint32_t)__builtin_popcountll(s->taken[i]);
+    return n;
+}

@@ -22,5 +22,7 @@ int slots_get(struct slots *s, uint32_t *ret);
 bool slots_take(struct slots *s, uint32_t n);
 /* Numbers out of the range are ignored: an older configuration's. */
 void slots_put(struct slots *s, uint32_t n);
+/* How many are given. Of an S that was never made: none. */
+uint32_t slots_taken(const struct slots *s);
 
 #endif

@@ -16,6 +16,7 @@ static void each_number_once(void **state)
 
     (void)state;
     assert_int_equal(slots_init(&s, 1000, 1129, &e), 0);
+    assert_int_equal(slots_taken(&s), 0);
     assert_true(slots_take(&s, 1064));
     assert_false(slots_take(&s, 1064));
     assert_false(slots_take(&s, 999));
@@ -28,11 +29,15 @@ static void each_number_once(void **state)
         seen[n - 1000] = true;
     }
     assert_int_equal(slots_get(&s, &n), -ENOSPC);
+    assert_int_equal(slots_taken(&s), 130);
     slots_put(&s, 5);
     slots_put(&s, 1001);
+    slots_put(&s, 1001);
+    assert_int_equal(slots_taken(&s), 129);
     assert_int_equal(slots_get(&s, &n), 0);
     assert_int_equal(n, 1001);
     slots_done(&s);
+    assert_int_equal(slots_taken(&s), 0);
 }
 
 static void what_was_given_back_rests(void **state)
