@@ -16,6 +16,7 @@
 #define PROGRAM_MAX  BPF_MAXINSNS
 #define X32_BIT      0x40000000u
 #define JUMP_MAX     255 /* a conditional jump's reach */
+#define RETURNS_MAX  16
 #define RET_ERRNO(x) (SECCOMP_RET_ERRNO | ((uint32_t)(x)&SECCOMP_RET_DATA))
 
 /* What is to be done for one number. */
@@ -31,24 +32,56 @@ struct range {
 };
 #define RANGES_MAX (NUMBERS_MAX + 2) /* and two for what is above */
 
+/* Written from its end to its start, so that where a jump leads is known when it is written. */
 struct program {
-    struct sock_filter *insns;
+    struct sock_filter *insns; /* PROGRAM_MAX of them; the last N are the program */
     size_t n;
     bool full;
+    size_t n_returns;
+    struct {
+        uint32_t action;
+        size_t label;
+    } returns[RETURNS_MAX]; /* each is there once */
 };
 
-static void emit(struct program *p, uint16_t code, uint32_t k, uint8_t jt, uint8_t jf)
+/* A label is how much of the program came after it when it was written, and itself. */
+static size_t emit(struct program *p, uint16_t code, uint32_t k, size_t jt, size_t jf)
 {
     if (p->n == PROGRAM_MAX) {
         p->full = true;
-        return;
+        return p->n;
     }
-    p->insns[p->n++] = (struct sock_filter){code, jt, jf, k};
+    p->insns[PROGRAM_MAX - ++p->n] = (struct sock_filter){code, (uint8_t)jt, (uint8_t)jf, k};
+    return p->n;
 }
 
-static void emit_return(struct program *p, uint32_t action)
+static size_t emit_return(struct program *p, uint32_t action)
 {
-    emit(p, BPF_RET | BPF_K, action, 0, 0);
+    for (size_t i = 0; i < p->n_returns; i++)
+        if (p->returns[i].action == action)
+            return p->returns[i].label;
+    size_t label = emit(p, BPF_RET | BPF_K, action, 0, 0);
+    if (p->n_returns < RETURNS_MAX) {
+        p->returns[p->n_returns].action = action;
+        p->returns[p->n_returns++].label = label;
+    }
+    return label;
+}
+
+/* LABEL, or a jump to it: a conditional one reaches only so far, and may have one of these and
+ * another conditional one before it. */
+static size_t in_reach(struct program *p, size_t label)
+{
+    if (p->n - label < JUMP_MAX - 2)
+        return label;
+    return emit(p, BPF_JMP | BPF_JA, (uint32_t)(p->n - label), 0, 0);
+}
+
+static size_t emit_jump(struct program *p, uint16_t how, uint32_t k, size_t yes, size_t no)
+{
+    yes = in_reach(p, yes);
+    no = in_reach(p, no);
+    return emit(p, BPF_JMP | how | BPF_K, k, p->n - yes, p->n - no);
 }
 
 static uint32_t errno_action(int errnum)
@@ -58,31 +91,43 @@ static uint32_t errno_action(int errnum)
     return errnum == 0 ? SECCOMP_RET_ALLOW : RET_ERRNO(errnum);
 }
 
-static void emit_check(struct program *p, const struct syscall_check *check)
+/* Both machines are little-endian: the low half comes first. */
+static uint32_t term_from(const struct term *t)
 {
-    uint32_t loaded = 0; /* where the accumulator is from; no argument is at 0 */
+    return (uint32_t)(offsetof(struct seccomp_data, args) + 8 * t->arg + 4 * t->high);
+}
 
-    for (size_t i = 0; i < check->n_terms; i++) {
-        const struct term *t = &check->terms[i];
-        /* Both machines are little-endian: the low half comes first. */
-        uint32_t from = (uint32_t)(offsetof(struct seccomp_data, args) + 8 * t->arg + 4 * t->high);
+static size_t emit_check(struct program *p, const struct syscall_check *check)
+{
+    size_t next = emit_return(p, errno_action(check->otherwise));
 
-        if (from != loaded)
-            emit(p, BPF_LD | BPF_W | BPF_ABS, from, 0, 0);
-        loaded = from;
-        if (t->mask != UINT32_MAX) {
-            emit(p, BPF_ALU | BPF_AND | BPF_K, t->mask, 0, 0);
-            loaded = 0;
-        }
-        emit(p, BPF_JMP | BPF_JEQ | BPF_K, t->value, t->negated ? 1 : 0, t->negated ? 0 : 1);
-        emit_return(p, errno_action(t->errnum));
+    for (size_t i = check->n_terms; i-- > 0;) {
+        const struct term *t = &check->terms[i], *before = i > 0 ? t - 1 : NULL;
+        size_t met = emit_return(p, errno_action(t->errnum));
+
+        next = emit_jump(p, BPF_JEQ, t->value, t->negated ? next : met, t->negated ? met : next);
+        if (t->mask != UINT32_MAX)
+            next = emit(p, BPF_ALU | BPF_AND | BPF_K, t->mask, 0, 0);
+        /* What the term before looked at is still there, unless it was masked. */
+        if (!before || before->mask != UINT32_MAX || term_from(before) != term_from(t))
+            next = emit(p, BPF_LD | BPF_W | BPF_ABS, term_from(t), 0, 0);
     }
-    emit_return(p, errno_action(check->otherwise));
+    return next;
+}
+
+static size_t emit_decision(struct program *p, const struct decision *d)
+{
+    return d->check ? emit_check(p, d->check) : emit_return(p, d->action);
+}
+
+static bool same_decision(const struct decision *a, const struct decision *b)
+{
+    return a->check == b->check && a->action == b->action;
 }
 
 /* Where a search in RANGES divides them: both sides have as many numbers that are used. When it is
- * loaded the kernel runs the program once for every number that it has (to remember those that are
- * always allowed, which it then never asks the program about): most of what loading costs. */
+ * loaded the kernel runs the program once for every number that it has, to remember those that are
+ * always allowed, which it then never asks the program about. */
 static size_t divide(const struct range *ranges, size_t n)
 {
     uint32_t first = ranges[0].start, last = ranges[n - 1].start + 1;
@@ -98,33 +143,24 @@ static size_t divide(const struct range *ranges, size_t n)
     return i;
 }
 
-/* The accumulator holds the number; it is in one of RANGES. A binary search, as code. */
-static void emit_search(struct program *p, const struct range *ranges, size_t n)
+/* The accumulator holds the number; it is in one of RANGES. A binary search, as code, and as short
+ * as may be: to convert it is most of what loading it costs. */
+static size_t emit_search(struct program *p, const struct range *ranges, size_t n)
 {
-    if (n == 1) {
-        if (ranges->decision.check)
-            emit_check(p, ranges->decision.check);
-        else
-            emit_return(p, ranges->decision.action);
-        return;
-    }
+    if (n == 1)
+        return emit_decision(p, &ranges->decision);
+    /* One number among others. */
+    if (n == 3 && ranges[2].start == ranges[1].start + 1 &&
+        same_decision(&ranges[0].decision, &ranges[2].decision)) {
+        size_t others = emit_decision(p, &ranges[0].decision);
+        size_t one = emit_decision(p, &ranges[1].decision);
 
-    size_t half = divide(ranges, n), at = p->n;
-    emit(p, BPF_JMP | BPF_JGE | BPF_K, ranges[half].start, 0, 0); /* patched below */
-    emit_search(p, ranges, half);
-    size_t skip = p->n - at - 1;
-    if (!p->full && skip <= JUMP_MAX) {
-        p->insns[at].jt = (uint8_t)skip;
-    } else {
-        /* Too far for a conditional jump: it chooses whether to take an unconditional one. */
-        emit_return(p, 0);
-        if (p->full)
-            return;
-        memmove(&p->insns[at + 2], &p->insns[at + 1], skip * sizeof(p->insns[0]));
-        p->insns[at].jf = 1;
-        p->insns[at + 1] = (struct sock_filter){BPF_JMP | BPF_JA, 0, 0, (uint32_t)skip};
+        return emit_jump(p, BPF_JEQ, ranges[1].start, one, others);
     }
-    emit_search(p, ranges + half, n - half);
+    size_t half = divide(ranges, n);
+    size_t upper = emit_search(p, ranges + half, n - half);
+    size_t lower = emit_search(p, ranges, half);
+    return emit_jump(p, BPF_JGE, ranges[half].start, upper, lower);
 }
 
 int filter_number(uint32_t arch, const char *name)
@@ -222,13 +258,13 @@ static size_t find_ranges(const struct decision *all, uint32_t arch, struct rang
 }
 
 /* One ABI: a 32-bit call has other numbers, and no app of ours makes one. x32 is a range of numbers
- * above all others. */
+ * above all others. SEARCH is what was written last. */
 static void emit_prologue(struct program *p, uint32_t arch)
 {
-    emit(p, BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch), 0, 0);
-    emit(p, BPF_JMP | BPF_JEQ | BPF_K, arch, 1, 0);
-    emit_return(p, SECCOMP_RET_KILL_PROCESS);
-    emit(p, BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr), 0, 0);
+    size_t search = emit(p, BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr), 0, 0);
+
+    (void)emit_jump(p, BPF_JEQ, arch, search, emit_return(p, SECCOMP_RET_KILL_PROCESS));
+    (void)emit(p, BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch), 0, 0);
 }
 
 int filter_compile(uint32_t arch, struct sock_fprog *ret, struct err *e)
@@ -243,10 +279,11 @@ int filter_compile(uint32_t arch, struct sock_fprog *ret, struct err *e)
     int r = decide_all(all, arch, e);
     if (r < 0)
         return r;
+    (void)emit_search(&p, ranges, find_ranges(all, arch, ranges));
     emit_prologue(&p, arch);
-    emit_search(&p, ranges, find_ranges(all, arch, ranges));
     if (p.full)
         return err_say(e, E2BIG, "the seccomp filter has more than %d instructions", PROGRAM_MAX);
+    memmove(insns, insns + PROGRAM_MAX - p.n, p.n * sizeof(*insns));
     *ret = (struct sock_fprog){.len = (unsigned short)p.n, .filter = TAKE_PTR(insns)};
     return 0;
 }
