@@ -24,15 +24,17 @@
 #define API_CONNECTIONS_MAX      256
 #define API_CONNECTIONS_RESERVED 32
 #define API_CONNECTIONS_PER_UID  64
-#define API_REFUSALS_MAX         32          /* more, that only wait to be told no */
-#define API_IDLE_SEC             60          /* between bytes of a request, or of its answer */
-#define API_MEMORY_MAX           (64u << 10) /* per connection: request line and headers */
-#define API_BODY_MAX             (4u << 20)  /* bytes of a request's body: config vars are large */
-#define API_BODY_VALUES_MAX      100000 /* JSON values in it: each costs far more than a byte */
-#define API_DISCARD_MAX          (64u << 20) /* read past a refusal, so that it can be told */
-#define API_EVENTS_QUEUE         1024        /* events waiting for one follower */
-#define API_EVENTS_N_MAX         10000
-#define API_LOGS_N_MAX           100000
+#define API_REFUSALS_MAX         32 /* more, that only wait to be told no */
+#define API_IDLE_SEC             60 /* between bytes of a request, or of its answer */
+/* Per connection: request line and headers. libmicrohttpd maps what is larger than this anew for
+ * each connection: eight page faults and more before a request is read. */
+#define API_MEMORY_MAX      (32u << 10)
+#define API_BODY_MAX        (4u << 20)  /* bytes of a request's body: config vars are large */
+#define API_BODY_VALUES_MAX 100000      /* JSON values in it: each costs far more than a byte */
+#define API_DISCARD_MAX     (64u << 20) /* read past a refusal, so that it can be told */
+#define API_EVENTS_QUEUE    1024        /* events waiting for one follower */
+#define API_EVENTS_N_MAX    10000
+#define API_LOGS_N_MAX      100000
 
 #define API_GROUP_NONE ((gid_t)-1)
 
