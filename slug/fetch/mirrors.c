@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/scoped.h"
+#include "base/str.h"
 #include "slug/fetch/download.h"
 
 #include <errno.h>
@@ -11,6 +12,10 @@
 #include <sys/stat.h>
 
 #define WAIT_MS 200
+
+#define SUMMARY_ROOM  40 /* of an error's text: for whose fault it was, which is told behind it */
+#define BRIEF_MIN     12 /* less of a mirror's reason says nothing, */
+#define BRIEF_URL_MIN 16 /* and so does less of its address */
 
 struct mirrors {
     const struct job *j;
@@ -187,19 +192,47 @@ static json_t *make_next(const struct mirrors *m, size_t first, bool anew)
                : NULL;
 }
 
-/* The last mirror's reason, then the others'; and whose doing all of it was. */
+/* The reason of a mirror that failed, in less than CAP bytes: with its whole address, else with as
+ * much of that as there is room for, else without; and cut if it must be. */
+static void brief(char *out, size_t cap, const json_t *failed)
+{
+    const char *text = json_str(failed, "text", ""), *url = json_str(failed, "url", "");
+    const char *at = strstr(text, url), *reason = text;
+    size_t len = strlen(url);
+
+    if (strlen(text) < cap) {
+        (void)snprintf(out, cap, "%s", text);
+        return;
+    }
+    if (at && len > 0 && !strncmp(at + len, ": ", 2))
+        reason = at + len + 2;
+    size_t used = strlen(reason) + strlen(": ");
+    if (reason == text || used + BRIEF_URL_MIN > cap) {
+        (void)text_escape(out, cap, reason, strlen(reason));
+        return;
+    }
+    (void)text_escape(out, cap - used, url, len);
+    len = strlen(out);
+    (void)snprintf(out + len, cap - len, ": %s", reason);
+}
+
+/* The last mirror's reason, then the others', each with its share of what room there is; and whose
+ * doing all of it was. */
 static void summarise(const struct mirrors *m, struct err *e)
 {
-    size_t n = json_array_size(m->out->failed);
+    static const char *const joint[] = {"; before it: ", "; "};
+    size_t n = json_array_size(m->out->failed), room = sizeof(e->text) - SUMMARY_ROOM;
     bool operators = e->fault == FAULT_OPERATOR;
-    size_t len;
 
     for (size_t i = 0; i + 1 < n; i++) {
         const json_t *f = json_array_get(m->out->failed, i);
+        size_t len = strlen(e->text), words = strlen(joint[i > 0]);
+        size_t share = len < room ? (room - len) / (n - 1 - i) : 0;
 
-        len = strlen(e->text);
-        (void)snprintf(e->text + len, sizeof(e->text) - len, "%s%s",
-                       i ? "; " : "; before it: ", json_str(f, "text", ""));
+        if (share > words + BRIEF_MIN) {
+            (void)snprintf(e->text + len, sizeof(e->text) - len, "%s", joint[i > 0]);
+            brief(e->text + len + words, share - words, f);
+        }
         operators = operators && !strcmp(json_str(f, "fault", ""), "operator");
     }
     if (e->fault == FAULT_OPERATOR && !operators)

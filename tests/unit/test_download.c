@@ -993,6 +993,34 @@ static void all_reasons_are_told(void **state)
     assert_failed(&g, "http", FAULT_PLATFORM, "HTTP status 501");
 }
 
+/* However many and long they are, and with room for whose fault it was. */
+static void every_mirror_has_its_share_of_the_words(void **state)
+{
+    enum { MANY = FETCH_MIRRORS_MAX };
+    char urls[MANY][300];
+    size_t told = 0;
+
+    (void)state;
+    struct server s;
+    server_start(&s, gone, SMALL);
+    struct job j = job_for(s.url, SMALL);
+    for (int i = 0; i < MANY; i++) {
+        (void)snprintf(urls[i], sizeof(urls[i]), "%.*s/%d-\xc3\xa4\xc3\xb6\xc3\xbc-%0150d",
+                       (int)strcspn(s.url, "?"), s.url, i, i);
+        j.mirrors[i] = (struct job_mirror){urls[i], -1};
+    }
+    j.n_mirrors = MANY;
+    struct got g = fetch(&j);
+    server_stop(&s);
+    for (const char *at = g.e.text; (at = strstr(at, "HTTP status 404")); at++)
+        told++;
+    assert_int_equal(told, MANY);
+    assert_true(strlen(g.e.text) < sizeof(g.e.text) - 32);
+    scoped(json_freep) json_t *text = json_string(g.e.text); /* NULL: not UTF-8 */
+    assert_non_null(text);
+    assert_failed(&g, "http", FAULT_OPERATOR, "; before it: HTTP status 404; ");
+}
+
 static void a_wrong_digest_is_never_asked_for_again(void **state)
 {
     (void)state;
@@ -1153,6 +1181,7 @@ int main(void)
         cmocka_unit_test(when_the_unpacker_is_gone_the_digest_still_counts),
         cmocka_unit_test(mirrors_are_tried_in_order),
         cmocka_unit_test(all_reasons_are_told),
+        cmocka_unit_test(every_mirror_has_its_share_of_the_words),
         cmocka_unit_test(a_wrong_digest_is_never_asked_for_again),
         cmocka_unit_test(a_file_is_a_mirror),
         cmocka_unit_test(a_credential_is_renewed_once),
