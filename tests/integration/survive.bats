@@ -158,7 +158,7 @@ new_logs() { local new; new=$(helper_pid dynod-logs) && [ -n "$new" ] && [ "$new
 # How many dynos really run `once.sh`, seen from the host.
 running_onces() {
     local file n=0
-    for file in /proc/[0-9]*/cmdline; do
+    for file in $(grep -lszx "once\.sh" /proc/[0-9]*/cmdline); do
         [ "$(tr '\0' ' ' <"$file" 2>/dev/null)" = "bash once.sh " ] || continue
         # Only this agent's: other stories have none of that name, other runs may.
         grep -qsz "^DYNO=once\." "${file%cmdline}environ" && n=$((n + 1))
