@@ -294,3 +294,14 @@ int cgroup_join_prepare(struct cgroup *c, struct cgroup_join *ret, struct err *e
     }
     return 0;
 }
+
+/* Field by field: what lies between them is nobody's. */
+bool limits_equal(const struct limits *a, const struct limits *b)
+{
+    return a->memory_quota == b->memory_quota && a->memory_max == b->memory_max &&
+           a->pids == b->pids && a->cpu_shares == b->cpu_shares &&
+           a->cpu_percent == b->cpu_percent && a->io_weight == b->io_weight &&
+           a->disk_bytes == b->disk_bytes && a->disk_inodes == b->disk_inodes &&
+           a->rate_bits == b->rate_bits && a->open_files == b->open_files &&
+           a->procs_max == b->procs_max;
+}

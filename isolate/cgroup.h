@@ -29,6 +29,7 @@ struct limits {
     unsigned open_files; /* RLIMIT_NOFILE; 0: LIMITS_OPEN_FILES, or what the agent may have */
     uint64_t procs_max;  /* RLIMIT_NPROC: what pids may be raised to while it runs; 0: pids */
 };
+bool limits_equal(const struct limits *a, const struct limits *b);
 
 #define CGROUP_IO_WEIGHT_DEFAULT 100u
 #define LIMITS_OPEN_FILES        10000u /* what apps of the platform count on */

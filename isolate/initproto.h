@@ -90,10 +90,15 @@ enum init_request_kind {
  * INIT_FD_LAUNCH, [1] the identity; then, by bits in `token`: INIT_TAKE_RULES: a landlock ruleset
  * that it enters first of all; INIT_TAKE_STDIO: the command's stdin, stdout and stderr in place of
  * those that it was executed with. reserved[0]: RLIMIT_NPROC, if that is less than it has; 0: as it
- * is. One that cannot be obeyed to the letter is dyno-init's end. */
-#define INIT_SPARE_ARG  "spare"
-#define INIT_TAKE_STDIO 1u
-#define INIT_TAKE_RULES 2u
+ * is. One that cannot be obeyed to the letter is dyno-init's end.
+ *
+ * With INIT_DRESSED_ARG it is in landlock already and has its last limits: INIT_TAKE_RULES and
+ * reserved[0] cannot be obeyed. The process that will be the command waits for INIT_TAKE then: it
+ * is there before it is known what it will execute. */
+#define INIT_SPARE_ARG   "spare"
+#define INIT_DRESSED_ARG "dressed"
+#define INIT_TAKE_STDIO  1u
+#define INIT_TAKE_RULES  2u
 
 struct init_request {
     uint32_t version;

@@ -23,6 +23,7 @@ void sandbox_freep(struct sandbox **s)
     fd_closep(&(*s)->template_ns);
     fd_closep(&(*s)->init_fd);
     fd_closep(&(*s)->null_fd);
+    fd_closep(&(*s)->uts_ns);
     child_stack_free((*s)->stack);
     if ((*s)->told)
         (void)munmap((*s)->told, sizeof(*(*s)->told)); /* only fails on our own bugs */
@@ -147,7 +148,10 @@ static int open_programs(struct sandbox *s, const char *init_path, struct err *e
     if (!S_ISREG(st.st_mode) || !(st.st_mode & S_IXOTH))
         return err_say(e, EACCES, "%s is not a program that everyone may execute", init_path);
     s->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-    return s->null_fd < 0 ? err_set(e, errno, "open /dev/null") : 0;
+    if (s->null_fd < 0)
+        return err_set(e, errno, "open /dev/null");
+    s->uts_ns = open("/proc/self/ns/uts", O_RDONLY | O_CLOEXEC);
+    return s->uts_ns < 0 ? err_set(e, errno, "open /proc/self/ns/uts") : 0;
 }
 
 static int share_page(struct told **ret, struct err *e)
@@ -166,7 +170,7 @@ int sandbox_open(const struct sandbox_config *config, struct sandbox **ret, stru
 
     if (!s)
         return err_set(e, ENOMEM, "open the sandbox");
-    s->template_ns = s->init_fd = s->null_fd = -1;
+    s->template_ns = s->init_fd = s->null_fd = s->uts_ns = -1;
     struct rootfs built = {0};
     s->rootless = config->rootless;
     s->inner = config->slug_owner;

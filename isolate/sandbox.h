@@ -103,17 +103,35 @@ int sandbox_spawn(struct sandbox *s, const struct plan *plan, struct spawned *re
  * (INIT_TAKE): it is in its namespaces and its cgroup, has given up every power and loaded the
  * filter. It has nothing of the agent's memory, and goes when the agent's end of ctl_fd is closed.
  * What is still missing is done by a process of the agent's that enters its namespaces; only then
- * is it told what to run, so no code of an app is in there before the last step is done. */
+ * is it told what to run, so no code of an app is in there before the last step is done.
+ *
+ * One that is dressed was made for a slug and for limits: /app is there, and it has entered
+ * landlock. It lacks the host name alone, and serves no other dyno. */
 
-/* As sandbox_spawn(), of a plan without hostname, slug_fd, launch_fd and stdio. */
-int sandbox_prepare(struct sandbox *s, const struct plan *plan, struct spawned *ret, struct err *e);
+/* What a spare was made for. */
+struct spare_cut {
+    struct limits limits;
+    bool dressed; /* with the slug whose root this is (none other has both as long as it is
+                     mounted): */
+    dev_t slug_dev;
+    ino_t slug_ino;
+};
 
-/* Takes SPARE, whose report said 1 and which was made for the limits BUILT (disk, open_files and
- * rate_bits as PLAN's): does the steps that are missing for PLAN (its scratch and sockets are not
- * looked at: the spare has them), and has it run. IDENTITY_FD: as of INIT_IDENTITY; CTL_FD: the
- * agent's end. Waits for a child of its own, some 0.3 ms. On failure the spare is of no use any
- * more: the caller ends it. */
-int sandbox_take(struct sandbox *s, const struct spawned *spare, const struct limits *built,
+/* As sandbox_spawn(), of a plan without hostname, launch_fd and stdio; with a slug_fd it is
+ * dressed. */
+int sandbox_prepare(struct sandbox *s, const struct plan *plan, struct spawned *ret,
+                    struct spare_cut *ret_cut, struct err *e);
+
+/* A spare of CUT can be made what a plan with LIMITS and SLUG_FD says. What it was made for has to
+ * be the same: of a dressed one everything, of another one disk, rate_bits, open_files, io_weight.
+ */
+bool spare_fits(const struct spare_cut *cut, const struct limits *limits, int slug_fd);
+
+/* Takes SPARE, whose report said 1: does the steps that are missing for PLAN (its scratch and
+ * sockets are not looked at: the spare has them), and has it run. IDENTITY_FD: as of INIT_IDENTITY;
+ * CTL_FD: the agent's end. -EINVAL: CUT does not fit. Waits for a child of its own, some 0.3 ms,
+ * unless it is dressed. On failure the spare is of no use any more: the caller ends it. */
+int sandbox_take(struct sandbox *s, const struct spawned *spare, const struct spare_cut *cut,
                  const struct plan *plan, int ctl_fd, int identity_fd, struct err *e);
 
 /* What became of the child's steps. 1: they are over without a failure: dyno-init was executed, or

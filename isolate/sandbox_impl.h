@@ -38,6 +38,7 @@ struct sandbox {
     int template_ns; /* mount namespace with nothing but the root template in it */
     int init_fd;
     int null_fd;       /* /dev/null */
+    int uts_ns;        /* the agent's own */
     int landlock;      /* ABI; 0: none */
     void *stack;       /* CHILD_STACK bytes, of the one child that is on its way (clonevm.h) */
     struct told *told; /* one page that a child shares with us: spare.c */
@@ -91,7 +92,8 @@ struct start {
     int proc_tree;    /* made by the child */
     int report;       /* write end */
     int rules;        /* of landlock, for a spare to enter; -1: none */
-    bool spare;       /* what the dyno will be is not known yet: spare.c */
+    bool spare;       /* who the dyno will be is not known yet: spare.c */
+    bool dressed;     /* but what it will run from is */
 };
 
 #define START_INIT(sandbox, p)                                                                     \
@@ -108,6 +110,8 @@ void start_done(struct start *st);
 _Noreturn void steps_run(struct start *st);
 /* The same for those that a spare has not had yet, in a process that has entered its namespaces. */
 int steps_fit(struct start *st, struct err *e);
+/* The one of them that a dressed spare lacks, for whoever is in its UTS namespace. */
+int step_hostname(struct start *st, struct err *e);
 
 /* steps_mount.c: the steps that build the dyno's view of files. */
 int step_proc(struct start *st, struct err *e);

@@ -11,15 +11,30 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
-#define TAKE_FDS_MAX 6 /* launch record, identity, landlock's rules, stdio */
+#define TAKE_FDS_MAX 6    /* launch record, identity, landlock's rules, stdio */
+#define BACK_TRIES   1000 /* to get the few bytes that leaving a namespace takes */
 
 struct fitting {
     struct start start;
     int pidfd; /* of the spare */
     bool resize;
 };
+
+bool spare_fits(const struct spare_cut *cut, const struct limits *limits, int slug_fd)
+{
+    const struct limits *made = &cut->limits;
+    struct stat root;
+
+    if (cut->dressed)
+        return limits_equal(made, limits) && slug_fd >= 0 && fstat(slug_fd, &root) == 0 &&
+               root.st_dev == cut->slug_dev && root.st_ino == cut->slug_ino;
+    return made->disk_bytes == limits->disk_bytes && made->disk_inodes == limits->disk_inodes &&
+           made->rate_bits == limits->rate_bits && made->open_files == limits->open_files &&
+           made->io_weight == limits->io_weight;
+}
 
 /* In a process of its own, because it leaves the agent's namespaces; with the agent's memory and
  * descriptors, of which one is what it makes. */
@@ -94,7 +109,8 @@ static int send_take(const struct start *st, int ctl_fd, int identity_fd, struct
     int fds[TAKE_FDS_MAX] = {p->launch_fd, identity_fd};
     size_t n = 2;
 
-    request.reserved[0] = procs < UINT32_MAX ? (uint32_t)procs : 0;
+    if (!st->dressed) /* which has it already */
+        request.reserved[0] = procs < UINT32_MAX ? (uint32_t)procs : 0;
     if (st->rules >= 0) {
         request.token |= INIT_TAKE_RULES;
         fds[n++] = st->rules;
@@ -109,19 +125,46 @@ static int send_take(const struct start *st, int ctl_fd, int identity_fd, struct
     return sent < 0 ? err_set(e, (int)-sent, "tell the spare what to run") : 0;
 }
 
-int sandbox_take(struct sandbox *s, const struct spawned *spare, const struct limits *built,
+/* The host name alone needs no process. This one is in another's UTS namespace meanwhile; nobody
+ * sees that but a child that it would make now. */
+static int name_in_place(struct fitting *f, struct err *e)
+{
+    struct err back = ERR_INIT;
+
+    if (setns(f->pidfd, CLONE_NEWUTS) < 0)
+        return err_set(e, errno, "enter the spare sandbox");
+    int r = step_hostname(&f->start, e);
+    if (r < 0)
+        (void)err_wrap(e, "set the host name");
+    for (int tries = 0; setns(f->start.s->uts_ns, CLONE_NEWUTS) < 0; tries++)
+        if (errno != ENOMEM || tries == BACK_TRIES)
+            return err_set(r < 0 ? &back : e, errno, "leave the spare sandbox");
+    return r;
+}
+
+/* Rootless the agent's own UTS namespace is not its own: it could not come back. */
+static int do_missing(struct fitting *f, struct err *e)
+{
+    if (f->start.dressed)
+        return f->start.s->rootless ? run_fitter(f, e) : name_in_place(f, e);
+    int r = start_detach_slug(&f->start, e);
+    return r < 0 ? r : run_fitter(f, e);
+}
+
+int sandbox_take(struct sandbox *s, const struct spawned *spare, const struct spare_cut *cut,
                  const struct plan *plan, int ctl_fd, int identity_fd, struct err *e)
 {
     struct fitting f = {.start = START_INIT(s, plan), .pidfd = spare->pidfd};
     int r = plan_check_rest(plan, e);
 
     f.start.spare = true;
-    f.resize = built->memory_quota != plan->limits.memory_quota ||
-               built->memory_max != plan->limits.memory_max;
+    f.start.dressed = cut->dressed;
+    f.resize = cut->limits.memory_quota != plan->limits.memory_quota ||
+               cut->limits.memory_max != plan->limits.memory_max;
+    if (r == 0 && !spare_fits(cut, &plan->limits, plan->slug_fd))
+        r = err_say(e, EINVAL, "plan: the spare was made for another one");
     if (r == 0)
-        r = start_detach_slug(&f.start, e);
-    if (r == 0)
-        r = run_fitter(&f, e);
+        r = do_missing(&f, e);
     if (r == 0)
         r = send_take(&f.start, ctl_fd, identity_fd, e);
     start_done(&f.start);

@@ -84,7 +84,7 @@ static int prepare_trees(struct start *st, struct err *e)
                 ? take_mount(p->scratch_fd, &st->scratch_tree, e)
                 : detach(p->scratch_fd, "the scratch directory", &scratch, &st->scratch_tree, e);
 
-    return r < 0 || st->spare ? r : start_detach_slug(st, e);
+    return r < 0 || (st->spare && !st->dressed) ? r : start_detach_slug(st, e);
 }
 
 int child_stack_new(void **ret, struct err *e)
@@ -197,13 +197,27 @@ int sandbox_spawn(struct sandbox *s, const struct plan *plan, struct spawned *re
     return r < 0 ? r : spawn(&st, ret, e);
 }
 
-int sandbox_prepare(struct sandbox *s, const struct plan *plan, struct spawned *ret, struct err *e)
+int sandbox_prepare(struct sandbox *s, const struct plan *plan, struct spawned *ret,
+                    struct spare_cut *ret_cut, struct err *e)
 {
     scoped(start_done) struct start st = START_INIT(s, plan);
+    struct spare_cut cut = {.limits = plan->limits, .dressed = plan->slug_fd >= 0};
+    struct stat root = {0};
     int r = plan_check_ahead(s, plan, e);
 
+    if (r == 0 && cut.dressed && fstat(plan->slug_fd, &root) < 0)
+        r = err_set(e, errno, "look at the slug");
+    if (r == 0 && cut.dressed && !S_ISDIR(root.st_mode))
+        r = err_say(e, EINVAL, "plan: the slug is not a directory");
+    cut.slug_dev = root.st_dev;
+    cut.slug_ino = root.st_ino;
     st.spare = true;
-    return r < 0 ? r : spawn(&st, ret, e);
+    st.dressed = cut.dressed;
+    if (r == 0)
+        r = spawn(&st, ret, e);
+    if (r == 0)
+        *ret_cut = cut;
+    return r;
 }
 
 int sandbox_report(int report_fd, struct err *e)

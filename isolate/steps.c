@@ -32,7 +32,7 @@ static int step_network(struct start *st, struct err *e)
     return setns(st->plan->netns_fd, CLONE_NEWNET) < 0 ? err_set(e, errno, "setns") : 0;
 }
 
-static int step_hostname(struct start *st, struct err *e)
+int step_hostname(struct start *st, struct err *e)
 {
     size_t len = 0;
 
@@ -80,8 +80,9 @@ static int step_seccomp(struct start *st, struct err *e)
 
 static int step_execute(struct start *st, struct err *e)
 {
-    char name[] = "dyno-init", spare[] = INIT_SPARE_ARG;
-    char *argv[] = {name, st->spare ? spare : NULL, NULL}, *envp[] = {NULL};
+    char name[] = "dyno-init", spare[] = INIT_SPARE_ARG, dressed[] = INIT_DRESSED_ARG;
+    char *how = !st->spare ? NULL : st->dressed ? dressed : spare;
+    char *argv[] = {name, how, NULL}, *envp[] = {NULL};
 
     (void)syscall(SYS_execveat, FD_INIT, "", argv, envp, AT_EMPTY_PATH);
     return err_set(e, errno, "dyno-init");
@@ -91,46 +92,51 @@ static int step_execute(struct start *st, struct err *e)
 static const struct step {
     const char *name;
     int (*run)(struct start *st, struct err *e);
-    bool late; /* not before it is known what the dyno will be: a spare has it done later */
+    /* Not before this is known. A spare has it done when it is taken. */
+    enum { NOTHING, THE_SLUG, THE_NAME } needs;
 } steps[] = {
     /* First: all that follows is accounted to the dyno, and the cgroup namespace is rooted here. */
-    {"join the cgroups", step_cgroups, false},
+    {"join the cgroups", step_cgroups, NOTHING},
     /* While we have the power to. From here on nothing of the host's network is in reach. */
-    {"join the network", step_network, false},
+    {"join the network", step_network, NOTHING},
     /* In the agent's mount namespace: a user namespace may mount a proc only where one is seen. */
-    {"make /proc", step_proc, false},
+    {"make /proc", step_proc, NOTHING},
     /* Then no path leads to the host's files any more. */
-    {"enter the root", step_namespaces, false},
-    {"mount the files", step_files, false},
-    {"mount the slug", step_slug, true}, /* after the scratch, which has its upper layer */
-    {"mount the devices", step_devices, false},
-    {"mask /proc", step_mask_proc, false},      /* after it is mounted */
-    {"set the host name", step_hostname, true}, /* these two while we have the power to */
-    {"reset the OOM score", step_oom_score, false},
-    {"reset the scheduling", step_scheduling, false},
-    {"switch user", step_user, false}, /* after the mounts, of the outer user namespace */
+    {"enter the root", step_namespaces, NOTHING},
+    {"mount the files", step_files, NOTHING},
+    {"mount the slug", step_slug, THE_SLUG}, /* after the scratch, which has its upper layer */
+    {"mount the devices", step_devices, NOTHING},
+    {"mask /proc", step_mask_proc, NOTHING},        /* after it is mounted */
+    {"set the host name", step_hostname, THE_NAME}, /* these two while we have the power to */
+    {"reset the OOM score", step_oom_score, NOTHING},
+    {"reset the scheduling", step_scheduling, NOTHING},
+    {"switch user", step_user, NOTHING}, /* after the mounts, of the outer user namespace */
     /* In the dyno's user namespace, which is where its processes are counted. */
-    {"set the limits", step_limits, false},
-    {"drop the capabilities", step_capabilities, false}, /* after the last that needs one */
-    {"set no-new-privileges", step_no_new_privs, false}, /* the filter and landlock ask for it */
-    /* After the mounts; it forbids any change of them. A spare only gets the rules: it has to enter
-     * them itself, when it is taken, and does so before anything else. */
-    {"enter landlock", step_landlock, true},
-    {"reset what is inherited", step_inherited, false},
-    {"arrange the descriptors", step_descriptors, false}, /* late: steps use the agent's */
-    {"load the seccomp filter", step_seccomp, false},     /* last: it forbids the rest */
-    {"execute", step_execute, false},
+    {"set the limits", step_limits, NOTHING},
+    {"drop the capabilities", step_capabilities, NOTHING}, /* after the last that needs one */
+    {"set no-new-privileges", step_no_new_privs, NOTHING}, /* the filter and landlock ask for it */
+    /* After the mounts; it forbids any change of them. A spare that gets its slug late only gets
+     * the rules: it has to enter them itself, when it is taken, and does so before anything else.
+     */
+    {"enter landlock", step_landlock, THE_SLUG},
+    {"reset what is inherited", step_inherited, NOTHING},
+    {"arrange the descriptors", step_descriptors, NOTHING}, /* late: steps use the agent's */
+    {"load the seccomp filter", step_seccomp, NOTHING},     /* last: it forbids the rest */
+    {"execute", step_execute, NOTHING},
 };
 
-/* Those that are LATE, or all that a fresh start has. */
+/* A spare has to be taken before it can have it. */
+static bool is_late(const struct start *st, const struct step *step)
+{
+    return st->spare && (step->needs == THE_NAME || (step->needs == THE_SLUG && !st->dressed));
+}
+
+/* Those that are late, or the others; of a fresh start there are none but others. */
 static int run_all(struct start *st, bool late, struct err *e)
 {
-    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
-        bool now = late ? steps[i].late : !(st->spare && steps[i].late);
-
-        if (now && steps[i].run(st, e) < 0)
+    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++)
+        if (is_late(st, &steps[i]) == late && steps[i].run(st, e) < 0)
             return err_wrap(e, "%s", steps[i].name);
-    }
     return 0;
 }
 

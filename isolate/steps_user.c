@@ -177,8 +177,8 @@ int step_landlock(struct start *st, struct err *e)
 
     if (!s->landlock)
         return 0;
-    return st->spare ? landlock_rules(s->landlock, s->init_fd, &st->rules, e)
-                     : landlock_enter(s->landlock, s->init_fd, e);
+    return st->spare && !st->dressed ? landlock_rules(s->landlock, s->init_fd, &st->rules, e)
+                                     : landlock_enter(s->landlock, s->init_fd, e);
 }
 
 /* What execve(2) hands on from the agent, set to what a fresh login would have. */

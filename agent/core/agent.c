@@ -176,6 +176,7 @@ static int reconcile_now(struct agent *a, struct err *e)
             have != SIZE_MAX ? dynos[have] : NULL, have != SIZE_MAX && haves[have].stopping);
     }
     drain_check_empty(a);
+    spares_review(&a->spares);
     /* An instance that is being emptied starts nothing. */
     spares_want(&a->spares,
                 a->shutting_down || model_drain_state(a->model)->on ? 0 : a->config.spares);

@@ -216,9 +216,16 @@ static int open_scratches(struct agent *a, struct err *e)
 static int open_spares(struct agent *a, struct err *e)
 {
     struct limits limits;
+    const struct dyno *d;
+    struct err ignored = ERR_INIT; /* a size that the configuration has no more */
     int r = dyno_limits_of(a, a->config.default_size, &limits, e);
 
-    return r < 0 ? r : spares_open(&a->spares, a, &limits, e);
+    if (r == 0)
+        r = spares_open(&a->spares, a, &limits, e);
+    TAILQ_FOREACH (d, &a->dynos, link)
+        if (r == 0 && d->run && d->has_slug && dyno_limits(d, &limits, &ignored) == 0)
+            spares_note(&a->spares, &d->slug, &limits);
+    return r;
 }
 
 static int discard_slug(void *userdata, int dirfd, const char *name, struct err *e)

@@ -16,6 +16,7 @@
 
 #define OVER_PAUSE  USEC_PER_SEC /* the disk is full: to the next try */
 #define DRAIN_PAUSE USEC_PER_SEC
+#define ROOM_PAUSE  (5 * USEC_PER_MSEC) /* to the next look whether there is room now */
 
 /* --- Making and freeing --- */
 
@@ -300,12 +301,29 @@ void dyno_provisioned(struct dyno *d)
         act_provision(d);
 }
 
+static int on_room(sd_event_source *s, uint64_t usec, void *userdata)
+{
+    struct dyno *d = userdata;
+
+    (void)s;
+    (void)usec;
+    if (d->state == DYNO_PROVISIONING)
+        starts_add(&d->agent->starts, d);
+    return 0;
+}
+
 static void act_spawn(struct dyno *d)
 {
     struct err e = ERR_INIT;
 
     /* What one way could not do, another may have: only a failure leaves an error behind. */
-    if (dyno_spawn(d, &e) < 0) {
+    int r = dyno_spawn(d, &e);
+    if (r == DYNO_SPAWN_LATER && timer_set(d->agent->loop, &d->poll, "dyno-room",
+                                           clock_boot() + ROOM_PAUSE, on_room, d) >= 0) {
+        d->state = DYNO_PROVISIONING;
+        return;
+    }
+    if (r != 0) {
         d->failed = e;
         dyno_event(d, DEV_SPAWN_FAILED);
         return;

@@ -104,7 +104,8 @@ int dyno_settle_size(struct dyno *d, unsigned *ret_later, struct err *e);
 
 /* dyno_spawn.c: whose run a trace's "record" tells of. -EBADMSG. */
 int dyno_name_of_record(const json_t *record, struct dyno_name *ret, struct err *e);
-/* Makes its process. */
+/* Makes its process. DYNO_SPAWN_LATER: not yet, others are making room for it. */
+#define DYNO_SPAWN_LATER 1
 int dyno_spawn(struct dyno *d, struct err *e);
 extern const struct run_ops dyno_run_ops;
 

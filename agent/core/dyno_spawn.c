@@ -300,7 +300,7 @@ static bool try_spare(struct dyno *d, struct start *s, struct err *e)
 {
     struct agent *a = d->agent;
     uid_t uid = d->uid;
-    struct spare *spare = spares_take(&a->spares, &s->limits);
+    struct spare *spare = spares_take(&a->spares, &s->limits, s->slug_fd);
     int r;
 
     if (!spare)
@@ -339,16 +339,15 @@ static int start_fresh(struct dyno *d, struct start *s, struct err *e)
 
 static int spawn(struct dyno *d, struct start *s, struct err *e)
 {
-    if (try_spare(d, s, e))
-        return 0;
-    int r = start_fresh(d, s, e);
-    /* Users and disk that wait for a dyno must not be what keeps one from starting. */
-    if (r == -ENOSPC && spares_shed(&d->agent->spares) > 0) {
-        forget_attempt(s);
-        *e = (struct err)ERR_INIT;
+    struct spares *spares = &d->agent->spares;
+    int r = 0;
+
+    if (!try_spare(d, s, e))
         r = start_fresh(d, s, e);
-    }
-    return r;
+    if (r == 0 && d->has_slug)
+        spares_note(spares, &d->slug, &s->limits);
+    /* Users and disk that wait for a dyno must not be what keeps one from starting. */
+    return r == -ENOSPC && spares_shed(spares) > 0 ? DYNO_SPAWN_LATER : r;
 }
 
 int dyno_spawn(struct dyno *d, struct err *e)

@@ -96,27 +96,48 @@ int run_write_record(struct run *r, struct err *e)
     return file_write_atomic(r->dirfd, RUN_RECORD, text, strlen(text), 0600, e);
 }
 
+int run_dir_new(int parent, const char *id, int *ret_dirfd, struct err *e)
+{
+    if (mkdirat(parent, id, 0700) < 0)
+        return err_set(e, errno, "make the directory of %s", id);
+    int fd = openat(parent, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return err_set(e, errno, "open the directory of %s", id);
+    *ret_dirfd = fd;
+    return 0;
+}
+
+int run_dir_fill(const struct run_env *env, const char *place, const char *id, int dirfd,
+                 int *ret_listen, int *ret_exit, struct err *e)
+{
+    char path[512];
+    scoped_fd sock = -1;
+
+    (void)snprintf(path, sizeof(path), "%s/%s/%s/" RUN_SOCKET, env->runtime_dir, place, id);
+    int r = unix_listen(path, SOCK_SEQPACKET, 0600, &sock, e);
+    if (r < 0)
+        return r;
+    int fd = openat(dirfd, RUN_EXIT, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return err_set(e, errno, "make the exit record");
+    *ret_listen = TAKE_FD(sock);
+    *ret_exit = fd;
+    return 0;
+}
+
 /* The run's directory with all that must be there before anything runs. */
 static int make_dir(struct run *r, const struct run_spec *spec, struct start_fds *f, struct err *e)
 {
-    char path[512];
+    int ret = run_dir_new(r->env->run_dirfd, r->id, &r->dirfd, e);
 
-    if (mkdirat(r->env->run_dirfd, r->id, 0700) < 0)
-        return err_set(e, errno, "make the directory of %s", r->id);
-    r->dirfd = openat(r->env->run_dirfd, r->id, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (r->dirfd < 0)
-        return err_set(e, errno, "open the directory of %s", r->id);
+    if (ret < 0)
+        return ret;
     r->record =
         json_pack("{s:i,s:s,s:O}", "v", RUN_RECORD_VERSION, "id", r->id, "record", spec->record);
-    int ret = r->record ? run_write_record(r, e) : err_set(e, ENOMEM, "write " RUN_RECORD);
+    ret = r->record ? run_write_record(r, e) : err_set(e, ENOMEM, "write " RUN_RECORD);
     if (ret < 0)
         return ret;
-    (void)snprintf(path, sizeof(path), "%s/run/%s/" RUN_SOCKET, r->env->runtime_dir, r->id);
-    ret = unix_listen(path, SOCK_SEQPACKET, 0600, &f->listen, e);
-    if (ret < 0)
-        return ret;
-    f->exit = openat(r->dirfd, RUN_EXIT, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    return f->exit < 0 ? err_set(e, errno, "make the exit record") : 0;
+    return run_dir_fill(r->env, "run", r->id, r->dirfd, &f->listen, &f->exit, e);
 }
 
 int run_make_command(struct run *r, const struct run_spec *spec, int stdio[3], int *ret_launch,

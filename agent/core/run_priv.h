@@ -88,6 +88,12 @@ int run_read_exit(struct run *r);
 int run_pipes(int theirs[3], int ours[3], struct err *e);
 void attach_fds_close(struct run_attach_fds *fds);
 
+/* The directory ID below PARENT; *ret_dirfd is the caller's. */
+int run_dir_new(int parent, const char *id, int *ret_dirfd, struct err *e);
+/* What dyno-init will have of it, both the caller's: RUN_SOCKET, listening, and RUN_EXIT. It is
+ * RUNTIME/PLACE/ID. */
+int run_dir_fill(const struct run_env *env, const char *place, const char *id, int dirfd,
+                 int *ret_listen, int *ret_exit, struct err *e);
 /* run.json anew. */
 int run_write_record(struct run *r, struct err *e);
 

@@ -47,7 +47,7 @@ static int take_sandbox(struct run *r, const struct spare *sp, const struct run_
 
     if (ret == 0)
         ret = run_make_command(r, spec, stdio, &launch, e);
-    if (ret == 0 && memcmp(&sp->built, &spec->limits, sizeof(sp->built)) != 0)
+    if (ret == 0 && !limits_equal(&sp->cut.limits, &spec->limits))
         ret = cgroup_set_limits(sp->cgroup, &spec->limits, NULL, e);
     if (ret == 0) {
         const struct plan plan = {.hostname = spec->hostname,
@@ -56,7 +56,7 @@ static int take_sandbox(struct run *r, const struct spare *sp, const struct run_
                                   .limits = spec->limits,
                                   .stdio = {stdio[0], stdio[1], stdio[2]},
                                   .launch_fd = launch};
-        ret = sandbox_take(r->env->sandbox, &sp->child, &sp->built, &plan, sp->ctl, identity, e);
+        ret = sandbox_take(r->env->sandbox, &sp->child, &sp->cut, &plan, sp->ctl, identity, e);
     }
     for (int i = 0; i < 3; i++)
         fd_closep(&stdio[i]);

@@ -162,6 +162,7 @@ int slugs_app(struct slugs *s, const struct digest *digest, int *ret_fd, struct 
     int fd = -1, r = 0;
 
     if (m && !cache_find(s->agent->cache, digest)) { /* removed by hand */
+        spares_drop_slug(&s->agent->spares, digest);
         mount_drop(s, m);
         m = NULL;
     }
@@ -187,6 +188,7 @@ int slugs_drop(struct slugs *s, const struct digest *digest, struct err *e)
 {
     struct slug_mount *m = mount_find(s, digest);
 
+    spares_drop_slug(&s->agent->spares, digest);
     if (m)
         mount_drop(s, m);
     return cache_remove(s->agent->cache, digest, e);

@@ -4,7 +4,8 @@
  * Nobody's pins are written down. A slug is in use when a dyno runs from it (its run.json says
  * which one it is, so an agent that adopts the dyno knows), when the release that an app is to run
  * has it (the journal), or when it is being fetched. Pins on the disk would have to be kept true
- * through every death; these cannot be wrong. */
+ * through every death; these cannot be wrong. A spare sandbox that is dressed for it (spares.h) is
+ * no use: it goes when the slug does. */
 #ifndef CORE_SLUGS_H
 #define CORE_SLUGS_H
 

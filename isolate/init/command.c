@@ -4,6 +4,7 @@
 
 #include <asm/ioctls.h>
 #include <asm/termios.h>
+#include <linux/close_range.h>
 #include <linux/fcntl.h>
 #include <linux/mman.h>
 #include <linux/sched.h>
@@ -185,9 +186,9 @@ static int exec_command(const struct record *r)
     return exec_by_path(r, dirs, r->argv[0]);
 }
 
-static void child_main(void *arg)
+/* From here on the process has what the command is to have, and returns only -errno. */
+static int become(const struct child *c)
 {
-    struct child *c = arg;
     uint64_t none = 0;
 
     (void)sys4(__NR_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof(none));
@@ -202,10 +203,20 @@ static void child_main(void *arg)
     }
     if (c->report >= 0 && c->report != REPORT_FD)
         (void)sys3(__NR_dup3, c->report, REPORT_FD, O_CLOEXEC);
-    (void)sys3(__NR_close_range, FIRST_OTHER_FD + (c->report >= 0), ~0u, 0);
+    /* Of its own table: it may be its parent's so far. */
+    long r = sys3(__NR_close_range, FIRST_OTHER_FD + (c->report >= 0), ~0u, CLOSE_RANGE_UNSHARE);
+    if (r < 0)
+        return (int)r;
     if (sys1(__NR_chdir, "/app") < 0)
         (void)sys1(__NR_chdir, "/");
-    int failed = -exec_command(c->record);
+    return exec_command(c->record);
+}
+
+static void child_main(void *arg)
+{
+    struct child *c = arg;
+    int failed = -become(c);
+
     if (c->report >= 0)
         (void)sys3(__NR_write, REPORT_FD, &failed, sizeof(failed));
     else
@@ -237,14 +248,18 @@ static int terminal_open(const struct init_launch *head, int *ret_master, int *r
     return 0;
 }
 
-static char child_stack[CHILD_STACK] __attribute__((aligned(16)));
+long command_clone(unsigned long flags, void (*fn)(void *), void *arg, uint32_t *child_tid)
+{
+    static char stack[CHILD_STACK] __attribute__((aligned(16)));
+
+    return start_clone(flags | SIGCHLD, stack + sizeof(stack), fn, arg, child_tid);
+}
 
 /* As vfork(2): we stand still until the child has executed or ended, so its report is complete
  * when clone returns, and no page table is copied. */
 static int run_child(struct command *c, struct child *child)
 {
-    long pid = start_clone(CLONE_VM | CLONE_VFORK | SIGCHLD, child_stack + sizeof(child_stack),
-                           child_main, child);
+    long pid = command_clone(CLONE_VM | CLONE_VFORK, child_main, child, NULL);
 
     if (pid < 0)
         return (int)pid;
@@ -265,7 +280,7 @@ static int fork_child(struct command *c, struct child *child)
     if (r < 0)
         return (int)r;
     child->report = ends[1];
-    r = start_clone(SIGCHLD, child_stack + sizeof(child_stack), child_main, child);
+    r = command_clone(0, child_main, child, NULL);
     (void)sys1(__NR_close, ends[1]);
     if (r < 0) {
         (void)sys1(__NR_close, ends[0]);
@@ -276,27 +291,41 @@ static int fork_child(struct command *c, struct child *child)
     return 0;
 }
 
-static int start(struct command *c, int (*clone)(struct command *c, struct child *child))
+/* All that CHILD needs, in RECORD and itself. */
+static int prepare(struct command *c, struct record *record, struct child *child)
 {
-    struct record record = {0};
-    struct child child = {.record = &record, .stdio = c->stdio, .terminal = -1, .report = -1};
-    int r = record_open(c->launch_fd, &record);
+    int r = record_open(c->launch_fd, record);
 
+    *child = (struct child){.record = record, .stdio = c->stdio, .terminal = -1, .report = -1};
     c->pid = 0;
     c->master = c->report = -1;
-    if (r == 0 && (record.head.flags & INIT_TTY))
-        r = terminal_open(&record.head, &c->master, &child.terminal);
-    else if (r == 0 && (c->stdio[0] < 0 || c->stdio[1] < 0 || c->stdio[2] < 0))
-        r = -EINVAL;
-    if (r == 0)
-        r = clone(c, &child);
-    if (child.terminal >= 0)
-        (void)sys1(__NR_close, child.terminal);
+    if (r == 0 && (record->head.flags & INIT_TTY))
+        return terminal_open(&record->head, &c->master, &child->terminal);
+    if (r == 0 && (c->stdio[0] < 0 || c->stdio[1] < 0 || c->stdio[2] < 0))
+        return -EINVAL;
+    return r;
+}
+
+static void clean_up(struct command *c, struct record *record, const struct child *child, int r)
+{
+    if (child->terminal >= 0)
+        (void)sys1(__NR_close, child->terminal);
     if (r < 0 && c->master >= 0) {
         (void)sys1(__NR_close, c->master);
         c->master = -1;
     }
-    record_done(&record);
+    record_done(record);
+}
+
+static int start(struct command *c, int (*clone)(struct command *c, struct child *child))
+{
+    struct record record = {0};
+    struct child child;
+    int r = prepare(c, &record, &child);
+
+    if (r == 0)
+        r = clone(c, &child);
+    clean_up(c, &record, &child, r);
     return r;
 }
 
@@ -308,6 +337,22 @@ int command_start(struct command *c)
 int command_fork(struct command *c)
 {
     return start(c, fork_child);
+}
+
+/* Of the one that was made before its command was known. */
+static struct record own_record;
+static struct child own_child = {.terminal = -1};
+
+int command_become(struct command *c)
+{
+    int r = prepare(c, &own_record, &own_child);
+
+    return r < 0 ? r : become(&own_child);
+}
+
+void command_became(struct command *c, int r)
+{
+    clean_up(c, &own_record, &own_child, r);
 }
 
 int command_report(int report)

@@ -23,12 +23,20 @@ struct command {
  * nothing is left of it. Waits for the execve: only while nobody else is in the dyno, who could
  * stop the child (SIGSTOP) before it, and us with it. */
 int command_start(struct command *c);
-
 /* The same without waiting: 0 says that there is a child, not what became of its execve. */
 int command_fork(struct command *c);
 /* What became of it, from a REPORT that is readable. 0: it succeeded, or the child is dead.
  * -EAGAIN: not known yet. Other -errno: it failed; the child ends by itself. */
 int command_report(int report);
+
+/* A child with FLAGS and SIGCHLD, in FN(ARG), on the stack of which there is one: no other may be
+ * made before it has executed something or ended. CHILD_TID as of start_clone(). */
+long command_clone(unsigned long flags, void (*fn)(void *), void *arg, uint32_t *child_tid);
+/* The calling process, a child of that kind which shares memory and descriptors, becomes the
+ * command. Returns only -errno. */
+int command_become(struct command *c);
+/* In its parent, after that: R is 0, or what it returned. Fills in all of C but the pid. */
+void command_became(struct command *c, int r);
 
 /* --- main.c: what dyno-init remembers --- */
 
@@ -82,6 +90,9 @@ uint64_t init_now(void); /* CLOCK_BOOTTIME, microseconds */
 
 /* Waits for INIT_TAKE. False: it will not come. */
 bool spare_wait(struct init *in);
+/* The same with INIT_DRESSED_ARG, and starts the command C: *ret as command_start(), with
+ * in->started_usec set. */
+bool spare_wait_dressed(struct init *in, struct command *c, int *ret);
 
 /* --- agent.c: the conversation --- */
 

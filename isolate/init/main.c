@@ -61,13 +61,9 @@ static void release_stdio(void)
         (void)sys1(__NR_close, null);
 }
 
-static void start_command(struct init *in)
+/* R: of command_start(). */
+static void command_started(struct init *in, const struct command *c, int r)
 {
-    struct command c = {.launch_fd = INIT_FD_LAUNCH,
-                        .stdio = {INIT_FD_STDIN, INIT_FD_STDOUT, INIT_FD_STDERR}};
-
-    in->started_usec = init_now();
-    int r = command_start(&c);
     in->owe_start = true;
     if (r < 0) {
         in->started_usec = 0;
@@ -75,12 +71,33 @@ static void start_command(struct init *in)
         command_ended(in, (r == -ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXEC) << 8);
     } else {
         in->phase = INIT_PHASE_RUNNING;
-        in->pid = in->started_pid = c.pid;
-        in->master = c.master;
+        in->pid = in->started_pid = c->pid;
+        in->master = c->master;
         write_record(in, INIT_STARTED); /* who finds us dead knows that the command ran */
     }
     (void)sys1(__NR_close, INIT_FD_LAUNCH);
     release_stdio();
+}
+
+/* False: it is a spare's, and there will be none. */
+static bool start_command(struct init *in, const char *how)
+{
+    struct command c = {.launch_fd = INIT_FD_LAUNCH,
+                        .stdio = {INIT_FD_STDIN, INIT_FD_STDOUT, INIT_FD_STDERR}};
+    int r = 0;
+
+    if (how && how[0] == INIT_DRESSED_ARG[0]) {
+        if (!spare_wait_dressed(in, &c, &r))
+            return false;
+    } else {
+        if (how && !spare_wait(in))
+            return false;
+        agent_take_identity(in);
+        in->started_usec = init_now();
+        r = command_start(&c);
+    }
+    command_started(in, &c, r);
+    return true;
 }
 
 static void reaped(struct init *in, int pid, int status)
@@ -187,16 +204,13 @@ int start_main(int argc, char **argv)
     static struct init in = {.master = -1, .identity = -1, .conn = INIT_FD_CTL, .candidate = -1};
     uint64_t ours = UINT64_C(1) << (SIGCHLD - 1) | UINT64_C(1) << (SIGTERM - 1);
 
-    (void)argv;
     /* First: from here on the descriptors are ours alone. */
     (void)sys5(__NR_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
     (void)sys5(__NR_prctl, PR_SET_NAME, "dyno-init", 0, 0, 0);
     (void)sys4(__NR_rt_sigprocmask, SIG_SETMASK, &ours, NULL, sizeof(ours));
     in.sigfd = (int)sys4(__NR_signalfd4, -1, &ours, sizeof(ours), O_CLOEXEC | O_NONBLOCK);
-    if (argc > 1 && !spare_wait(&in)) /* INIT_SPARE_ARG */
+    if (!start_command(&in, argc > 1 ? argv[1] : NULL))
         return 0;
-    agent_take_identity(&in);
-    start_command(&in);
     reap(&in);
     while (!in.release) {
         agent_tell(&in);

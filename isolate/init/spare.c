@@ -3,7 +3,10 @@
 #include "isolate/init/init.h"
 #include "isolate/init/sys.h"
 
+#include <linux/futex.h>
 #include <linux/resource.h>
+#include <linux/sched.h>
+#include <linux/signal.h>
 
 static void close_from(const int *fds, long first, long n)
 {
@@ -46,7 +49,14 @@ static bool place(struct init *in, const struct init_request *req, int *fds, lon
     return true;
 }
 
-bool spare_wait(struct init *in)
+/* A dressed one has entered landlock, and has the limits that it will have: what PID 1 does not
+ * share with the process that waits must not be left to that. */
+static bool place_dressed(struct init *in, const struct init_request *req, int *fds, long n)
+{
+    return !(req->token & INIT_TAKE_RULES) && req->reserved[0] == 0 && place(in, req, fds, n);
+}
+
+static bool wait_for_take(struct init *in, bool dressed)
 {
     for (;;) {
         struct init_request req = {0};
@@ -59,7 +69,66 @@ bool spare_wait(struct init *in)
         if (n <= 0)
             return false; /* the agent went, or has no use for us */
         if (n == sizeof(req) && req.version == INIT_PROTO_VERSION && req.kind == INIT_TAKE)
-            return place(in, &req, fds, got);
+            return dressed ? place_dressed(in, &req, fds, got) : place(in, &req, fds, got);
         close_from(fds, 0, got);
     }
+}
+
+bool spare_wait(struct init *in)
+{
+    return wait_for_take(in, false);
+}
+
+/* What a waiting process and its parent, PID 1, have in common. */
+struct waiting {
+    struct init *in;
+    struct command *command;
+    uint32_t alive; /* the kernel clears it when the process executes something, or ends */
+    bool taken;
+    int failed;
+};
+
+/* A SIGTERM that came before was not meant for the command. */
+static void forget_sigterm(void)
+{
+    static const unsigned long ignore[4] = {1}, fallback[4] = {0};
+
+    (void)sys4(__NR_rt_sigaction, SIGTERM, ignore, NULL, sizeof(uint64_t));
+    (void)sys4(__NR_rt_sigaction, SIGTERM, fallback, NULL, sizeof(uint64_t));
+}
+
+static void wait_and_become(void *arg)
+{
+    struct waiting *w = arg;
+
+    if (wait_for_take(w->in, true)) {
+        forget_sigterm();
+        w->in->started_usec = init_now();
+        w->taken = true;
+        w->failed = command_become(w->command);
+    }
+    for (;;)
+        (void)sys1(__NR_exit_group, 127);
+}
+
+/* Not as vfork(2), whose parent would count as load for as long as it waits. */
+bool spare_wait_dressed(struct init *in, struct command *c, int *ret)
+{
+    static struct waiting w;
+
+    w = (struct waiting){.in = in, .command = c, .alive = 1};
+    long pid =
+        command_clone(CLONE_VM | CLONE_FILES | CLONE_CHILD_CLEARTID, wait_and_become, &w, &w.alive);
+    if (pid < 0)
+        return false;
+    while (__atomic_load_n(&w.alive, __ATOMIC_ACQUIRE) != 0)
+        (void)sys6(__NR_futex, (long)&w.alive, FUTEX_WAIT, 1, 0, 0, 0);
+    if (!w.taken)
+        return false;
+    if (w.failed < 0)
+        (void)sys4(__NR_wait4, pid, NULL, 0, NULL);
+    command_became(c, w.failed);
+    c->pid = w.failed < 0 ? 0 : (int)pid;
+    *ret = w.failed;
+    return true;
 }

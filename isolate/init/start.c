@@ -22,15 +22,15 @@ __asm__(".text\n"
         "    and $-16, %rsp\n"
         "    call start_from_stack\n"
         "    hlt\n"
-        /* start_clone(rdi flags, rsi stack, rdx fn, rcx arg): fn and arg travel on the child's
-         * stack, because the system call takes rcx, r10 and r8 for itself. */
+        /* start_clone(rdi flags, rsi stack, rdx fn, rcx arg, r8 child_tid): fn and arg travel on
+         * the child's stack, because the system call takes rcx, r10 and r8 for itself. */
         ".global start_clone\n"
         "start_clone:\n"
         "    sub $16, %rsi\n"
         "    mov %rdx, (%rsi)\n"
         "    mov %rcx, 8(%rsi)\n"
         "    xor %edx, %edx\n"
-        "    xor %r10d, %r10d\n"
+        "    mov %r8, %r10\n"
         "    xor %r8d, %r8d\n"
         "    mov $56, %eax\n" /* __NR_clone */
         "    syscall\n"
@@ -56,8 +56,7 @@ __asm__(".text\n"
         "    mov x9, x2\n"
         "    mov x10, x3\n"
         "    mov x2, #0\n"
-        "    mov x3, #0\n"
-        "    mov x4, #0\n"
+        "    mov x3, #0\n"   /* x4 is where child_tid belongs already */
         "    mov x8, #220\n" /* __NR_clone */
         "    svc #0\n"
         "    cbz x0, 1f\n"

@@ -64,8 +64,9 @@ int memcmp(const void *a, const void *b, size_t len);
 size_t strlen(const char *text);
 
 /* start.c: clone(2) with FLAGS, the child on the stack that ends at STACK_TOP (aligned to 16), in
- * FN(ARG), which does not return. */
-long start_clone(unsigned long flags, void *stack_top, void (*fn)(void *), void *arg);
+ * FN(ARG), which does not return. CHILD_TID: for CLONE_CHILD_CLEARTID, or NULL. */
+long start_clone(unsigned long flags, void *stack_top, void (*fn)(void *), void *arg,
+                 uint32_t *child_tid);
 
 /* The kernel's view of sendmsg(2), which no kernel header has. */
 struct sys_iovec {

@@ -9,10 +9,13 @@ setup_file() {
     agent_start -o sandbox.spares=3 -o dyno.restart_delay=10ms -o dyno.stop_grace=2s
     mkdir "$STORY/app"
     cat >"$STORY/app/Procfile" <<'PROC'
-sleeper: echo "host $(hostname)"; exec sleep 3600
+sleeper: echo "host $(hostname), $(cat version)"; exec sleep 3600
 quick: exit 3
 PROC
+    echo old >"$STORY/app/version"
     slug_from "$STORY/app" "$STORY/spares.tgz"
+    echo new >"$STORY/app/version"
+    slug_from "$STORY/app" "$STORY/new.tgz"
     dyno start app --slug "file://$STORY/spares.tgz" -m sleeper=1,quick=0
 }
 teardown_file() { story_end; }
@@ -22,12 +25,13 @@ setup() { wait_for ready 3; }
 spares() { api /v1/status | jq -r ".spares.$1"; }
 api() { curl -sS --unix-socket "$AGENT/run/api.sock" "http://d$1"; }
 ready() { [ "$(spares ready)" = "$1" ]; }
+dressed() { [ "$(spares dressed)" = "$1" ] && ready 3; }
 no_more() { [ "$(spares ready)" = 0 ] && [ -z "$(ls "$AGENT/run/spare")" ]; }
 # The dyno-inits that wait: all but those of dynos.
 waiting() {
     local taken
     taken=$(dyno ps --json | jq -r '.[].pid // empty')
-    pgrep -P "$(agent_pid)" -f '^dyno-init spare' | grep -vxF "${taken:-none}"
+    pgrep -P "$(agent_pid)" -f '^dyno-init (spare|dressed)' | grep -vxF "${taken:-none}"
 }
 
 @test "a start takes one, and another is made" {
@@ -38,9 +42,21 @@ waiting() {
     dyno scale app sleeper=1
     wait_up app/sleeper.1
     same "$(spares taken)" "$((taken + 1))"
-    wait_logged app/sleeper.1 "app[sleeper.1]: host sleeper-1"
+    wait_logged app/sleeper.1 "app[sleeper.1]: host sleeper-1, old"
     has "$(ls "$AGENT/run/run")" spare.
     wait_for ready 3
+}
+
+@test "one of three is dressed for what was started, and goes to its next start" {
+    local taken
+    wait_for dressed 1
+    taken=$(spares taken_dressed)
+    dyno restart app/sleeper.1
+    more_taken() { [ "$(spares taken_dressed)" = $((taken + 1)) ]; }
+    wait_for more_taken
+    wait_up app/sleeper.1
+    same "$(spares lost)" 0
+    wait_for dressed 1
 }
 
 @test "a restarted dyno has another sandbox and another user" {
@@ -98,6 +114,44 @@ waiting() {
     wait_for counts app sleeper 1
 }
 
+@test "a dyno of another size gets none that was dressed" {
+    local taken
+    wait_for dressed 1
+    taken=$(spares taken_dressed)
+    run -3 dyno run --app app --size standard-2x -T -- sh -c 'cat version; hostname; exit 3'
+    has "$output" old
+    same "$(spares taken_dressed)" "$taken"
+    wait_for ready 3
+}
+
+@test "a new release gets none that was dressed for the old one" {
+    local lost
+    lost=$(spares lost)
+    wait_for dressed 1
+    dyno start app --slug "file://$STORY/new.tgz" -m sleeper=1,quick=0
+    wait_logged app/sleeper.1 "app[sleeper.1]: host sleeper-1, new"
+    wait_for dressed 1
+    run dyno run --app app -T -- cat version
+    has "$output" new
+    same "$(spares lost)" "$lost"
+}
+
+@test "a slug that is removed takes those with it that were dressed for it" {
+    local dressed
+    dyno scale app sleeper=0
+    wait_for counts app sleeper 0
+    wait_for dressed 1
+    dressed=$(pgrep -P "$(agent_pid)" -f '^dyno-init dressed')
+    dyno slug rm "$(sha256sum <"$STORY/new.tgz" | cut -c1-64)"
+    for i in $dressed; do wait_for gone "$i"; done
+    wait_for dressed 0
+    same "$(spares lost)" 1 # of the test before
+    # It is fetched again, and all is as it was.
+    dyno scale app sleeper=1
+    wait_up app/sleeper.1
+    wait_for dressed 1
+}
+
 @test "an agent that is killed leaves none: what is left is swept, what was taken is adopted" {
     local pid before inits
     pid=$(of app/sleeper.1 .pid)
@@ -108,7 +162,7 @@ waiting() {
     agent_again
     wait_up app/sleeper.1
     same "$(of app/sleeper.1 .pid)" "$pid"
-    wait_for ready 3
+    wait_for dressed 1 # for what it adopted
     local old
     for old in $before; do
         hasnt "$(ls "$AGENT/run/spare" "$AGENT/run/run" "$AGENT/state/scratch")" "$old"

@@ -68,12 +68,20 @@ struct dyno {
     size_t len;
 };
 
+/* In which sandbox a dyno starts: in one of its own, in one that was made ahead, in one that was
+ * made ahead for its slug and limits. */
+enum ahead { FRESH, SPARE, DRESSED };
+#ifndef SANDBOX_AHEAD
+#define SANDBOX_AHEAD FRESH
+#endif
+
 struct dyno_options {
     const char *stack_command;
     char *const *env;
     struct limits limits;
     struct scratch_quota disk; /* of a fixture whose scratches have quotas */
     bool no_slug, tty, no_log_pump;
+    enum ahead ahead; /* FRESH: as SANDBOX_AHEAD says */
     int stdio[3];
 };
 
@@ -242,24 +250,27 @@ static inline void dyno_wait_report(struct dyno *d)
     close(d->spawned.report_fd);
 }
 
-/* Makes the sandbox of P before anything is known that a spare is not told, with other limits, and
- * waits until it is there. */
-static inline void dyno_spare(struct dyno *d, const struct plan *p, struct limits *built)
+/* Makes the sandbox of P before anything is known that a spare is not told, and waits until it is
+ * there. With other limits, unless it is DRESSED for P. */
+static inline void dyno_spare(struct dyno *d, const struct plan *p, bool dressed,
+                              struct spare_cut *cut)
 {
     struct plan ahead = *p;
 
-    *built = (struct limits){.memory_quota = 3 << 20, .memory_max = 4 << 20, .pids = 4000};
     ahead.hostname = NULL;
-    ahead.slug_fd = ahead.launch_fd = -1;
-    ahead.limits = *built;
+    ahead.launch_fd = -1;
+    if (!dressed) {
+        ahead.limits =
+            (struct limits){.memory_quota = 3 << 20, .memory_max = 4 << 20, .pids = 4000};
+        ahead.slug_fd = -1;
+    }
     for (int i = 0; i < 3; i++)
         ahead.stdio[i] = -1;
-    must(sandbox_prepare(d->f->sandbox, &ahead, &d->spawned, e));
+    must(sandbox_prepare(d->f->sandbox, &ahead, &d->spawned, cut, e));
     dyno_wait_report(d);
 }
 
-/* Starts ARGV and waits until dyno-init runs. With SANDBOX_SPARES in a sandbox that was made ahead.
- */
+/* Starts ARGV and waits until dyno-init runs. */
 static inline void dyno_exec(struct fixture *f, struct dyno *d, const struct dyno_options *o,
                              char *const *argv)
 {
@@ -267,18 +278,20 @@ static inline void dyno_exec(struct fixture *f, struct dyno *d, const struct dyn
     int launch;
 
     dyno_prepare(f, d, o, &p, &launch, argv);
-#ifdef SANDBOX_SPARES
-    struct limits built;
-    int identity;
+    enum ahead ahead = o->ahead == FRESH ? SANDBOX_AHEAD : o->ahead;
 
-    dyno_spare(d, &p, &built);
-    must(memfd_with("dyno-identity", "web.1", 5, &identity, e));
-    must(sandbox_take(f->sandbox, &d->spawned, &built, &p, d->ctl, identity, e));
-    close(identity);
-#else
-    must(sandbox_spawn(f->sandbox, &p, &d->spawned, e));
-    dyno_wait_report(d);
-#endif
+    if (ahead != FRESH) {
+        struct spare_cut cut;
+        int identity;
+
+        dyno_spare(d, &p, ahead == DRESSED, &cut);
+        must(memfd_with("dyno-identity", "web.1", 5, &identity, e));
+        must(sandbox_take(f->sandbox, &d->spawned, &cut, &p, d->ctl, identity, e));
+        close(identity);
+    } else {
+        must(sandbox_spawn(f->sandbox, &p, &d->spawned, e));
+        dyno_wait_report(d);
+    }
     close(p.log_write);
     close(p.ctl_fd);
     close(launch);

@@ -196,15 +196,50 @@ static void a_namespace_of_roots_would_share_what_root_may_have(void **state)
 /* --- 33 ----------------------------------------------------------------------------------------
  */
 
+/* How many lines of OUT are not as GOLDEN has them. */
+static int compare_golden(char *out, const char *golden)
+{
+    scoped(file_closep) FILE *f = fmemopen(out, strlen(out), "r");
+    const char *at = golden;
+    struct rlimit own;
+    char line[256];
+    int bad = 0;
+
+    assert_non_null(f);
+    assert_int_equal(getrlimit(RLIMIT_SIGPENDING, &own), 0);
+    while (fgets(line, sizeof(line), f)) {
+        size_t n = strlen(line);
+
+        if (!strncmp(line, "limit sigpending", 16) && own.rlim_max < 4096) {
+            at += strcspn(at, "\n") + 1; /* a small machine's user has less */
+            continue;
+        }
+        if (fx.rootless && (!strncmp(line, "Groups:", 7) || strstr(line, "groups") ||
+                            !strncmp(line, "limit ", 6) || !strncmp(line, "io priority", 11))) {
+            at += strcspn(at, "\n") + 1; /* the user's own, which nobody can drop or raise */
+            continue;
+        }
+        if (strncmp(line, at, n) != 0) {
+            print_error("in the dyno: %swanted: %.*s\n", line, (int)strcspn(at, "\n"), at);
+            bad++;
+        }
+        at += strcspn(at, "\n") + 1;
+    }
+    if (bad || *at)
+        print_error("%s", out);
+    return bad + (*at != '\0');
+}
+
+/* Whatever sandbox it starts in. */
 static void what_is_inherited_is_as_the_golden_file_says(void **state)
 {
+    static const enum ahead ways[] = {FRESH, SPARE, DRESSED};
     struct dyno_options o = {.limits = {.pids = 64}};
     scoped_free char *golden = NULL;
-    char path[4200], line[256];
+    char path[4200];
     struct err e = ERR_INIT;
-    struct dyno d;
+    struct dyno d[3];
     size_t len;
-    int bad = 0;
 
     (void)state;
     /* An agent that was started by somebody odd. */
@@ -226,10 +261,12 @@ static void what_is_inherited_is_as_the_golden_file_says(void **state)
         (void)write(oom, "300", 3);
     snprintf(path, sizeof(path), "%.*s/state.golden", (int)(strrchr(probe_path, '/') - probe_path),
              probe_path);
-    start(&d, &o, "--state", NULL);
-    (void)dyno_wait(&d);
+    for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+        o.ahead = ways[i];
+        start(&d[i], &o, "--state", NULL);
+        (void)dyno_wait(&d[i]);
+    }
     /* The control: a child of ours has all of it. */
-    FILE *f = NULL;
     int fds[2];
     char outside[8192] = "";
     assert_int_equal(pipe(fds), 0);
@@ -259,34 +296,10 @@ static void what_is_inherited_is_as_the_golden_file_says(void **state)
     setpriority(PRIO_PROCESS, 0, 0);
 
     assert_int_equal(file_read(AT_FDCWD, path, 65536, &golden, &len, &e), 0);
-    const char *at = golden;
-    f = fmemopen(d.out, strlen(d.out), "r");
-    struct rlimit own;
-    assert_int_equal(getrlimit(RLIMIT_SIGPENDING, &own), 0);
-    while (fgets(line, sizeof(line), f)) {
-        size_t n = strlen(line);
-
-        if (!strncmp(line, "limit sigpending", 16) && own.rlim_max < 4096) {
-            at += strcspn(at, "\n") + 1; /* a small machine's user has less */
-            continue;
-        }
-        if (fx.rootless && (!strncmp(line, "Groups:", 7) || strstr(line, "groups") ||
-                            !strncmp(line, "limit ", 6) || !strncmp(line, "io priority", 11))) {
-            at += strcspn(at, "\n") + 1; /* the user's own, which nobody can drop or raise */
-            continue;
-        }
-        if (strncmp(line, at, n) != 0) {
-            print_error("in the dyno: %swanted: %.*s\n", line, (int)strcspn(at, "\n"), at);
-            bad++;
-        }
-        at += strcspn(at, "\n") + 1;
+    for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+        assert_int_equal(compare_golden(d[i].out, golden), 0);
+        dyno_done(&d[i], d[i].ctl);
     }
-    fclose(f);
-    if (bad || *at)
-        print_error("%s", d.out);
-    assert_int_equal(bad, 0);
-    assert_int_equal(*at, '\0');
-    dyno_done(&d, d.ctl);
 }
 
 /* --- 45 ----------------------------------------------------------------------------------------

@@ -1,0 +1,4 @@
+/* How a dyno runs and ends, asked of one whose sandbox was made ahead for its slug and limits. */
+#define SANDBOX_SPARES
+#define SANDBOX_AHEAD DRESSED
+#include "test_spawn.c"
