@@ -100,6 +100,8 @@ static void start_soon(struct sweeper *s)
 {
     int on = 0;
 
+    if (sd_event_get_state(s->loop) == SD_EVENT_FINISHED)
+        return; /* what is left, the next agent sweeps at its start */
     if (s->soon)
         (void)sd_event_source_get_enabled(s->soon, &on);
     if (!on && timer_set(s->loop, &s->soon, "sweep", clock_boot() + SWEEP_PAUSE, on_soon, s) < 0)

@@ -200,3 +200,45 @@ fetching() { [ "$(incoming_bytes)" -gt "$1" ]; }
     wait_up slow/worker.1
     dyno stop slow
 }
+
+# The roles of fetches that are at work, the waiting one not among them: it gives up the last when it is asked.
+at_work() {
+    local p
+    for p in $(roles ""); do
+        ! grep -qs '^Seccomp:.2$' "/proc/$p/status" || echo "$p"
+    done
+}
+status_of() { awk -v key="$2:" '$1 == key { print $2 }' "/proc/$1/status"; }
+namespace_of() { readlink "/proc/$1/ns/$2"; }
+
+@test "what is at work on a slug owns nothing: a uid of this fetch, no capability, namespaces, a bounded cgroup (root)" {
+    only_root "as a user nothing can be given up but what landlock and seccomp take"
+    local p ns dynod uids=() group
+    dynod=$(agent_pid)
+    head -c 4000000 /dev/urandom >"$STORY/evil/app/ballast"
+    (cd "$STORY/evil" && tar -czf "$STORY/www/watched.tgz" app)
+    dyno slug fetch --no-wait "$(store_url)/slow/watched.tgz?1"
+    dyno slug fetch --no-wait "$(store_url)/slow/watched.tgz?2"
+    two_at_work() { [ "$(at_work | wc -l)" = 6 ]; }
+    wait_for two_at_work
+    for p in $(at_work); do
+        uids+=("$(status_of "$p" Uid)")
+        same "$(awk '/^(Uid|Gid):/ { print $2, $3, $4, $5 }' "/proc/$p/status" | tr ' ' '\n' | sort -u | wc -l)" 1
+        same "$(awk '/^Groups:/ { print NF }' "/proc/$p/status")" 1
+        same "$(awk '/^Cap(Inh|Prm|Eff|Amb):/ { print $2 }' "/proc/$p/status" | sort -u)" 0000000000000000
+        same "$(status_of "$p" NoNewPrivs)" 1
+        for ns in mnt pid ipc; do
+            [ "$(namespace_of "$p" $ns)" != "$(namespace_of "$dynod" $ns)" ] || fail "$p shares $ns"
+        done
+        if [ "$p" != "$(roles download | grep -x "$p")" ]; then
+            [ "$(namespace_of "$p" net)" != "$(namespace_of "$dynod" net)" ] || fail "$p has the network"
+            same "$(nsenter -t "$p" -n ip -o link | grep -cv ' lo: ')" 0
+        fi
+        group=$(grep -om1 "$(cgroup_parent)/fetch-[0-9a-f]*" "/proc/$p/cgroup")
+        cat /sys/fs/cgroup{/memory,/unified,}"$group"/memory.{limit_in_bytes,max} 2>/dev/null | grep -qx 1073741824 ||
+            fail "no limit of memory in $group"
+    done
+    # One uid a fetch, nobody else's.
+    same "$(printf '%s\n' "${uids[@]}" | sort | uniq -c | awk '{ print $1 }' | tr '\n' ' ')" "3 3 "
+    [[ " ${uids[*]} " != *" 0 "* ]]
+}
