@@ -59,7 +59,7 @@ in_outside() { nsenter --net="/proc/$(cat "$STORY/outside.pid")/ns/net" "$@"; }
 # in_dyno DYNO COMMAND...: as root, in its network only
 in_dyno() {
     local pid
-    pid=$(cat "$STORY/pid.${1#*/}" 2>/dev/null || of "$1" .pid)
+    pid=$(of "$1" .pid)
     shift
     nsenter --net="/proc/$pid/ns/net" "$@"
 }
@@ -94,9 +94,11 @@ wire() {
 }
 canary_sings() { in_host python3 "$APPS/net/net.py" tcp "$1" 80 | grep -q canary; }
 
+# As the helpers', and while the agent stands still what it last said.
+of() { { cat "$STORY/ps" 2>/dev/null || dyno ps --json; } | jq -r --arg d "$1" ".[] | select(.app + \"/\" + .dyno == \$d) | $2"; }
 # probe DYNO ARG...: net.py inside the dyno; in its network only, while the agent stands still
 probe() {
-    if [ -e "$STORY/rules" ]; then
+    if [ -e "$STORY/ps" ]; then
         in_dyno "$1" python3 "$APPS/net/net.py" "${@:2}"
     else
         dyno exec "$1" -- python3 net.py "${@:2}"
@@ -117,14 +119,13 @@ table() { in_host nft list tables | awk '{ print $3 }'; }
 # without CHAIN COMMENT...: takes the rules with these comments out of CHAIN. The agent, which would put
 # them back at once, stands still meanwhile.
 without() {
-    local chain=$1 comment handle dyno
+    local chain=$1 comment handle
     shift
-    if [ ! -e "$STORY/rules" ]; then
-        for dyno in web.1 web.2; do
-            of "net/$dyno" .pid >"$STORY/pid.$dyno"
-        done
+    if [ ! -e "$STORY/ps" ]; then
         in_host nft -s list ruleset >"$STORY/rules"
+        dyno ps --json >"$STORY/ps.new"
         kill -STOP "$(agent_pid)"
+        mv "$STORY/ps.new" "$STORY/ps"
     fi
     for comment; do
         handle=$(in_host nft -a list chain inet "$(table)" "$chain" |
@@ -135,9 +136,9 @@ without() {
 }
 # As they were before: the agent sees it when it goes on.
 restored() {
+    rm "$STORY/ps"
     kill -CONT "$(agent_pid)"
     wait_for whole
-    rm "$STORY/rules" "$STORY/pid.web.1" "$STORY/pid.web.2"
 }
 whole() { [ "$(in_host nft -s list ruleset | grep -o 'comment .*')" = "$(grep -o 'comment .*' "$STORY/rules")" ]; }
 
@@ -189,7 +190,7 @@ whole() { [ "$(in_host nft -s list ruleset | grep -o 'comment .*')" = "$(grep -o
         wait_for grep -qF "tcp $address from" "$STORY/canary"
     done
     # The next agent puts them all in place again.
-    rm "$STORY/rules" "$STORY/pid.web.1" "$STORY/pid.web.2"
+    rm "$STORY/ps"
     agent_kill KILL
     agent_again
     wait_up net/web.1 net/web.2
