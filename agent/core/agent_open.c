@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/scoped.h"
 #include "base/str.h"
+#include "core/claims.h"
 #include "core/control.h"
 #include "core/dyno.h"
 #include "core/link.h"
@@ -36,6 +37,19 @@
 #define UID_LINK  2
 #define UID_MKFS  15 /* at the start; fetches may have it later */
 #define UID_DYNOS 16 /* the first dyno's */
+
+struct claims agent_claims(const struct agent *a)
+{
+    const struct config *c = &a->config;
+
+    return (struct claims){.dir = c->claims_dir,
+                           .state_dir = c->state_dir,
+                           .runtime_dir = c->runtime_dir,
+                           .uid_first = c->uid_first,
+                           .uid_last = c->uid_last,
+                           .port_first = c->port_first,
+                           .port_last = c->port_last};
+}
 
 static void on_log_eof(void *userdata, const char *inc)
 {
@@ -335,11 +349,16 @@ int agent_open(sd_event *loop, const struct config *config, bool rootless, struc
     a->started_boot = clock_boot();
     a->started_real = clock_real();
     a->slug_owner = rootless ? getuid() : config->uid_first + UID_FETCH;
-    a->state_dirfd = a->logs_dirfd = a->diag_fd = -1;
+    a->state_dirfd = a->logs_dirfd = a->diag_fd = a->claims_fd = -1;
     a->env.run_dirfd = a->env.scratch_dirfd = -1;
     TAILQ_INIT(&a->dynos);
     starts_init(&a->starts, a);
     int r = rootless ? 0 : uidrange_check("/etc", config->uid_first, config->uid_last, e);
+    if (r == 0 && !rootless) {
+        const struct claims claims = agent_claims(a);
+
+        r = claims_take(&claims, &a->claims_fd, e);
+    }
     if (r == 0 && !rootless)
         r = slugimages_namespace(e); /* before anything is opened in another */
     if (r == 0)
@@ -427,6 +446,12 @@ void agent_freep(struct agent **ap)
     sd_event_source_disable_unref(a->sample);
     sd_event_source_disable_unref(a->contact_lost);
     sd_event_source_disable_unref(a->drained);
+    if (a->claims_fd >= 0) {
+        const struct claims claims = agent_claims(a);
+
+        claims_drop(&claims);
+    }
+    fd_closep(&a->claims_fd);
     fd_closep(&a->diag_fd);
     fd_closep(&a->env.run_dirfd);
     fd_closep(&a->env.scratch_dirfd);

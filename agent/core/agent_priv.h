@@ -52,6 +52,7 @@ struct agent {
     uid_t slug_owner;
     int state_dirfd, logs_dirfd;
     int diag_fd;       /* ready.h */
+    int claims_fd;     /* claims.h; -1: none */
     struct net *net;   /* network.h; NULL: dynos share the host's */
     struct slots nets; /* of NET */
     struct network_guard {
@@ -78,6 +79,9 @@ struct agent {
     unsigned n_warmings;
     uint64_t last_warming; /* its number */
 };
+
+/* What A has on this machine, as config says. Borrows from A. */
+struct claims agent_claims(const struct agent *a);
 
 /* Acts on the difference between desired and actual at the next turn of the loop. */
 void agent_reconcile_soon(struct agent *a);

@@ -1,4 +1,5 @@
 /* agent_queries.c - what clients may ask the agent; the JSON of docs/openapi.yaml. */
+#include "core/claims.h"
 #include "core/dyno.h"
 #include "core/mirrors.h"
 #include "core/network.h"
@@ -228,6 +229,21 @@ static void doctor_own(struct agent *a, json_t *list)
 {
     char text[ERR_TEXT_MAX];
 
+    if (a->claims_fd >= 0) {
+        const struct claims claims = agent_claims(a);
+        struct err why = ERR_INIT;
+        bool found = claims_check(&claims, &why) == 0;
+
+        (void)snprintf(text, sizeof(text),
+                       "uids %u-%u, ports %u-%u: no other agent of this machine has a part of them",
+                       claims.uid_first, claims.uid_last, claims.port_first, claims.port_last);
+        doctor_add(list, "ranges", found, true, found ? text : why.text);
+    }
+    if (strcmp(a->config.stack, "host") != 0)
+        doctor_add(list, "stack", true, false, sandbox_stack_text(a->sandbox));
+    else
+        doctor_add(list, "stack", true, false,
+                   "host: dynos see the /usr of this machine, and its page cache");
     if (a->net) {
         bool found = network_rules_text(a, text);
 

@@ -28,6 +28,7 @@ static const struct key keys[] = {
     {"agent", "program_dir", KEY_PATH, "", TEXT(program_dir), .may_be_off = true},
     {"agent", "uid_range", KEY_UIDS, "900000000-900065535", AT(uid_first),
      .offset2 = offsetof(struct config, uid_last), .min = 1, .max = UINT32_MAX - 1},
+    {"agent", "claims_dir", KEY_PATH, "/run/dynod-claims", TEXT(claims_dir), .may_be_off = true},
     {"agent", "log_level", KEY_LEVEL, "info", AT(log_level)},
     {"agent", "drain_deadline", KEY_USEC, "2m", AT(drain_deadline), .min = S, .max = 24 * H},
 

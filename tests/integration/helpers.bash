@@ -109,7 +109,9 @@ agent_start() {
     mkdir -p "$AGENT/run" "$AGENT/state"
     : >"$AGENT/dynod.conf"
     chmod 0711 "$AGENT"
+    # Stories run beside each other, with the same users and ports.
     printf '%s\n' -o "agent.runtime_dir=$AGENT/run" -o "agent.state_dir=$AGENT/state" \
+        -o "agent.claims_dir=$STORY/claims" \
         -o "agent.cgroup_parent=$(cgroup_parent)" -o "dyno.port_range=$(port_range)" \
         -o "network.ipv4_range=$(network_range)" -o "network.ipv6_range=$(network_range6)" "$@" >"$AGENT/options"
     if [ -e "$STORY/ca/ca.pem" ]; then
