@@ -191,6 +191,21 @@ static size_t utf8_len(const unsigned char *p, size_t left)
     return n;
 }
 
+/* Whether the character of N bytes at P may go to a terminal: no control, also of C1 (U+0080 to
+ * U+009F, escape sequences to some), and none that turns the direction of what follows around
+ * (U+202A to U+202E, U+2066 to U+2069: CVE-2021-42574). */
+static bool is_harmless(const unsigned char *p, size_t n)
+{
+    if (n == 1)
+        return p[0] >= 0x20 && p[0] != 0x7f;
+    if (n == 2)
+        return p[0] != 0xc2 || p[1] >= 0xa0;
+    if (n != 3 || p[0] != 0xe2)
+        return n > 0;
+    return !(p[1] == 0x80 && p[2] >= 0xaa && p[2] <= 0xae) &&
+           !(p[1] == 0x81 && p[2] >= 0xa6 && p[2] <= 0xa9);
+}
+
 char *text_escape(char *out, size_t cap, const char *text, size_t len)
 {
     const unsigned char *p = (const unsigned char *)text;
@@ -198,9 +213,7 @@ char *text_escape(char *out, size_t cap, const char *text, size_t len)
 
     for (size_t i = 0; i < len;) {
         size_t n = utf8_len(p + i, len - i);
-        /* C1 controls (U+0080..U+009F) are escape sequences to some terminals. */
-        bool safe =
-            n > 1 ? !(p[i] == 0xc2 && p[i + 1] < 0xa0) : n == 1 && p[i] >= 0x20 && p[i] != 0x7f;
+        bool safe = is_harmless(p + i, n);
         size_t need = safe ? n : 4;
 
         if (used + need + 4 > cap) {

@@ -35,9 +35,9 @@ int parse_usec(const char *text, uint64_t *ret);
 
 bool str_starts(const char *text, const char *prefix);
 
-/* Copies at most CAP-1 bytes of TEXT with control characters, ESC, DEL and invalid UTF-8 escaped as
- * \xNN, and a cut marked by "...": what a stranger wrote, made safe for a terminal or a log.
- * Returns OUT. */
+/* Copies at most CAP-1 bytes of TEXT with control characters (also of direction), DEL and invalid
+ * UTF-8 escaped as \xNN, and a cut marked by "...": what a stranger wrote, made safe for a terminal
+ * or a log. Returns OUT. */
 char *text_escape(char *out, size_t cap, const char *text, size_t len);
 
 /* A human size, "21.0 MB"; OUT holds at least 16 bytes. Returns OUT. */

@@ -129,7 +129,7 @@ static int read_config(const struct options *o, bool rootless, struct config *c,
     if (r == 0 && o->local) /* nobody's but its user's */
         r = config_set(c, "link.metadata=off", e);
     if (r == 0 && o->local) /* it comes and goes beside the machine's agent */
-        r = config_set(c, "agent.claims_dir=off", e);
+        r = config_set(c, "agent.claims_dir=", e);
     if (r == 0 && o->local) /* $PORT is to be reached as if the app ran without a sandbox */
         r = config_set(c, "sandbox.network=host", e);
     for (size_t i = 0; r == 0 && i < o->n_overrides; i++)

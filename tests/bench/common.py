@@ -35,7 +35,7 @@ class Agent:
         self.level = os.path.basename(self.run)  # of the cgroup trees
         self.argv = [build + "/bin/dynod", "-c", "/dev/null", "-o", f"agent.runtime_dir={self.run}",
                      "-o", f"agent.state_dir={self.dir}/state", "-o", "agent.log_level=warning",
-                     "-o", "agent.claims_dir=off",
+                     "-o", "agent.claims_dir=",
                      "-o", "dyno.restart_reset=10ms",
                      # a thousand dynos' quotas have to fit on the disk
                      "-o", "size.standard-1x.disk=16M", "-o", "size.standard-1x.inodes=2048",

@@ -414,7 +414,7 @@ refuses_to_start() {
     mkdir -p "$STORY/second/run" "$STORY/second/state"
     out=$(timeout 20 "$BIN/dynod" -c /dev/null -o agent.runtime_dir="$STORY/second/run" \
         -o agent.state_dir="$STORY/second/state" -o agent.program_dir="$BIN" \
-        -o agent.claims_dir=off -o agent.cgroup_parent="$(cgroup_parent)-2" "$@" 2>&1) && fail "it started"
+        -o agent.claims_dir= -o agent.cgroup_parent="$(cgroup_parent)-2" "$@" 2>&1) && fail "it started"
     has "$out" "$text"
 }
 

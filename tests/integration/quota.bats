@@ -171,7 +171,7 @@ free_mb() { df -m --output=avail "$AGENT/state" | tail -n 1; }
     mkdir -p "$dir/run" "$dir/state"
     try() {
         run timeout 20 "$BIN/dynod" -o "agent.runtime_dir=$dir/run" -o "agent.state_dir=$dir/state" \
-            -o agent.claims_dir=off -o "agent.cgroup_parent=$(cgroup_parent)-other" "$@"
+            -o agent.claims_dir= -o "agent.cgroup_parent=$(cgroup_parent)-other" "$@"
         [ "$status" -ne 0 ] && [ "$status" -ne 124 ] || fail "status $status: $output"
     }
     try -o sandbox.disk_quota=project

@@ -78,7 +78,7 @@ refused() {
     shift 2
     mkdir -p "$AGENT/run" "$AGENT/state"
     run timeout 20 "$BIN/dynod" -c /dev/null -o "agent.runtime_dir=$AGENT/run" -o "agent.state_dir=$AGENT/state" \
-        -o agent.claims_dir=off -o "agent.cgroup_parent=$(cgroup_parent)" -o "sandbox.stack=$path" "$@"
+        -o agent.claims_dir= -o "agent.cgroup_parent=$(cgroup_parent)" -o "sandbox.stack=$path" "$@"
     [ "$status" = 1 ] || fail "it started, or worse: $status: $output"
     has "$output" "$text"
 }

@@ -189,8 +189,14 @@ static void what_is_dangerous_is_escaped(void **state)
         {"\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80", "\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80"},
         {"\xc2\x9b"
          "31m",
-         "\\xc2\\x9b31m"},          /* C1: CSI in one byte */
-        {"\xc2\xa0", "\xc2\xa0"},   /* the first one after C1 */
+         "\\xc2\\x9b31m"},        /* C1: CSI in one byte */
+        {"\xc2\xa0", "\xc2\xa0"}, /* the first one after C1 */
+        /* RIGHT-TO-LEFT OVERRIDE and its kin; the plain marks stay */
+        {"a\xe2\x80\xae"
+         "b\xe2\x81\xa6",
+         "a\\xe2\\x80\\xaeb\\xe2\\x81\\xa6"},
+        {"\xe2\x80\xa9\xe2\x80\xaf\xe2\x81\xa5\xe2\x80\x8f",
+         "\xe2\x80\xa9\xe2\x80\xaf\xe2\x81\xa5\xe2\x80\x8f"},
         {"\x9b", "\\x9b"},          /* not UTF-8 */
         {"\xc0\xaf", "\\xc0\\xaf"}, /* overlong "/" */
         {"\xc1\xbf", "\\xc1\\xbf"},
