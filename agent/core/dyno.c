@@ -59,6 +59,7 @@ void dyno_free(struct dyno *d)
     starts_drop(&a->starts, d);
     sd_event_source_disable_unref(d->deadline);
     sd_event_source_disable_unref(d->poll);
+    sd_event_source_disable_unref(d->start);
     run_freep(&d->run); /* only when the agent itself goes: it runs on */
     agent_drop_tomb(a, d->tomb);
     fd_closep(&d->userns_fd);
@@ -131,18 +132,18 @@ void dyno_retry_soon(struct dyno *d)
     dyno_set_deadline(d, 0);
 }
 
-static int on_start(sd_event_source *s, uint64_t usec, void *userdata)
+static int on_start(sd_event_source *s, void *userdata)
 {
     (void)s;
-    (void)usec;
     dyno_event(userdata, DEV_START);
     return 0;
 }
 
 void dyno_start_soon(struct dyno *d)
 {
-    if (timer_set(d->agent->loop, &d->poll, "dyno-start", 0, on_start, d) < 0)
-        log_err("%s/%s.%u: no memory for a timer", d->name.app, d->name.type, d->name.num);
+    /* Born switched on, for once. */
+    if (!d->start && sd_event_add_defer(d->agent->loop, &d->start, on_start, d) < 0)
+        log_err("%s/%s.%u: no memory to start it", d->name.app, d->name.type, d->name.num);
 }
 
 bool dyno_is_web(const struct dyno *d)

@@ -40,6 +40,7 @@ struct dyno {
     char tomb[RUN_ID_MAX]; /* the run whose directory keeps the last end; "": none */
     struct fetch_waiter *fetch;
     sd_event_source *deadline; /* timer "dyno-deadline": boot, out of the route, grace, restart */
+    sd_event_source *start;    /* deferred, of a one-off: the answer that it will be goes first */
     sd_event_source *poll;     /* timer "dyno-ready": is $PORT listened on yet */
     unsigned polls;
     int diag_fd;         /* ready.h, in its own network; -1: not open */
