@@ -137,14 +137,22 @@ static void reap(struct init *in)
     }
 }
 
-/* A sender whom our namespace does not know is outside of it. */
+/* A sender whom our namespace does not know is outside of it; but not everything that names no
+ * sender is from there. Signals of descriptors (F_SETOWN) have none, who queues one writes what he
+ * likes (both: not SI_USER, which only the kernel sets); and of one that found no room in a queue
+ * that the dyno has filled (RLIMIT_SIGPENDING) all is 0, also the user, whom no dyno has. */
+static bool is_from_outside(const struct signalfd_siginfo *info)
+{
+    return info->ssi_code == SI_USER && info->ssi_pid == 0 && info->ssi_uid != 0;
+}
+
 static void read_signals(struct init *in)
 {
     struct signalfd_siginfo infos[4] = {0}; /* analyzers do not know that the kernel fills them */
     long n = sys3(__NR_read, in->sigfd, infos, sizeof(infos));
 
     for (size_t i = 0; n > 0 && i < (size_t)n / sizeof(infos[0]); i++)
-        if (infos[i].ssi_signo == SIGTERM && infos[i].ssi_pid == 0)
+        if (infos[i].ssi_signo == SIGTERM && is_from_outside(&infos[i]))
             in->leave = true;
 }
 

@@ -2,6 +2,11 @@
 #include "sandbox_fixture.h"
 
 #define EXECS 8
+#if defined(__x86_64__)
+#define SIGQUEUEINFO "129" /* rt_sigqueueinfo */
+#else
+#define SIGQUEUEINFO "138"
+#endif
 /* It says "on" when the shell around it is stopped, not merely about to be. */
 #define STOP_PARENT "kill -STOP $$; until grep -q '^State:.T' /proc/$$/status; do :; done; echo on"
 
@@ -159,6 +164,38 @@ static void a_storm_of_orphans_leaves_time_for_the_agent(void **state)
         close(conns[i]);
 }
 
+/* What a signal looks like that is no kill(2): whoever believes it leaves before its exit is heard.
+ */
+static void a_forged_sigterm_is_not_from_outside(void **state)
+{
+    static const char *const ways[] = {
+        /* rt_sigqueueinfo: SI_QUEUE, and 0 for a sender */
+        "perl -e '$i = pack(\"l4l2x104\", 15, 0, -1, 0, 0, 5);"
+        " print syscall(" SIGQUEUEINFO ", 1, 15, $i);'",
+        /* a descriptor's owner: F_SETOWN, F_SETSIG, O_ASYNC */
+        "perl -e 'use Socket; socketpair(A, B, AF_UNIX, SOCK_STREAM, 0);"
+        " fcntl(A, 8, 1) or die; fcntl(A, 10, 15) or die; fcntl(A, 4, 020000) or die;"
+        " syswrite(B, \"x\"); print 0;'",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+        struct dyno_options o = {0};
+        struct init_event ev;
+        struct dyno d;
+
+        dyno_sh(&fx, &d, &o, ways[i]);
+        dyno_read(&d, d.log, NULL);
+        assert_string_equal(d.out, "0");
+        do
+            hear(d.ctl, &ev);
+        while (ev.kind != INIT_EXITED);
+        struct pollfd pfd = {.fd = d.spawned.pidfd, .events = POLLIN};
+        assert_int_equal(poll(&pfd, 1, 300), 0);
+        dyno_done(&d, d.ctl);
+    }
+}
+
 static void an_exec_that_fails_says_why(void **state)
 {
     struct launch l = {.argv = (char *[]){(char *)"no-such-command", NULL},
@@ -205,6 +242,7 @@ int main(void)
         cmocka_unit_test(a_stop_reaches_who_is_stopped),
         cmocka_unit_test(a_signal_leaves_them_stopped),
         cmocka_unit_test(a_storm_of_orphans_leaves_time_for_the_agent),
+        cmocka_unit_test(a_forged_sigterm_is_not_from_outside),
         cmocka_unit_test(an_exec_that_fails_says_why),
     };
 
