@@ -20,7 +20,7 @@ teardown() {
 # All that a refused command must not change.
 picture() {
     dyno ps --json | jq -c 'map([.app, .dyno, .pid, .state, .release, .restarts]) | sort'
-    api GET /v1/apps | jq -cS .
+    api GET /v1/apps | jq -c .
 }
 
 api() { # METHOD PATH [BODY]

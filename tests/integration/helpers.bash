@@ -22,18 +22,23 @@ PATIENCE=${PATIENCE:-40}
 is_root() { [ "$(id -u)" = 0 ]; }
 only_root() { is_root || skip "${1:-needs root}"; }
 
+# jq 1.6 compiles its library at each start, ten times what `dyno ps` takes; nearly every wait asks it.
+jq() { command gojq "$@"; }
+
 # --- waiting and saying -------------------------------------------------------------------------------
 
 # wait_for COMMAND...: polls until COMMAND succeeds; fails loudly when it never does.
 wait_for() {
-    local deadline=$((SECONDS + PATIENCE))
+    local deadline=$((SECONDS + PATIENCE)) pause=0.1 asked=0
     until "$@" >/dev/null 2>&1; do
         if ((SECONDS >= deadline)); then
             echo "gave up waiting for: $*"
             diagnose
             return 1
         fi
-        sleep 0.1
+        # What is not there by then takes seconds, and asking takes the processor from it.
+        ((++asked < 10)) || pause=0.25
+        sleep "$pause"
     done
 }
 
