@@ -1,10 +1,10 @@
 #include "link/dial.h"
 
 #include "base/clock.h"
-#include "base/loop.h"
 #include "base/scoped.h"
 #include "base/str.h"
 #include "link/http.h"
+#include "link/multi.h"
 
 #include <curl/curl.h>
 #include <errno.h>
@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/queue.h>
 #include <sys/socket.h>
 
 #define KEEPALIVE_IDLE_SEC                                                                         \
@@ -20,21 +19,12 @@
          */
 #define KEEPALIVE_INTERVAL_SEC 10L
 
-/* One descriptor that libcurl wants watched while it connects; with two families it tries two. */
-struct watch {
-    LIST_ENTRY(watch) link;
-    struct dial *d;
-    sd_event_source *source;
-};
-
 struct dial {
     sd_event *loop;
     const struct dial_ops *ops;
     void *userdata;
-    CURLM *multi;
+    struct multi *multi; /* its timer: "dial" */
     CURL *easy;
-    sd_event_source *timer; /* timer "dial": libcurl's only one */
-    LIST_HEAD(, watch) watches;
     sd_event_source *io; /* after up */
     bool *freed;         /* set while a callback runs */
     bool forbidden;
@@ -123,15 +113,16 @@ static void explain(struct dial *d, CURLcode code, struct err *e)
 }
 
 /* Tells what became of the one transfer, once. */
-static void finish(struct dial *d)
+static void finish(void *userdata)
 {
+    struct dial *d = userdata;
     struct err e = ERR_INIT;
     bool freed = false;
     CURLMsg *msg;
     int left;
 
     do
-        msg = curl_multi_info_read(d->multi, &left);
+        msg = curl_multi_info_read(multi_handle(d->multi), &left);
     while (msg && msg->msg != CURLMSG_DONE);
     if (!msg)
         return;
@@ -147,87 +138,6 @@ static void finish(struct dial *d)
         d->ops->failed(d->userdata, &e, later);
     if (!freed)
         d->freed = NULL;
-}
-
-static int on_connecting(sd_event_source *s, int fd, uint32_t revents, void *userdata)
-{
-    struct watch *w = userdata;
-    struct dial *d = w->d;
-    int running, what = 0; /* 0, for a hang-up: libcurl looks for itself */
-
-    (void)s;
-    what |= revents & EPOLLIN ? CURL_CSELECT_IN : 0;
-    what |= revents & EPOLLOUT ? CURL_CSELECT_OUT : 0;
-    (void)curl_multi_socket_action(d->multi, fd, what, &running); /* finish() has the result */
-    finish(d);
-    return 0;
-}
-
-static int on_timer(sd_event_source *s, uint64_t usec, void *userdata)
-{
-    struct dial *d = userdata;
-    int running;
-
-    (void)s;
-    (void)usec;
-    (void)curl_multi_socket_action(d->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-    finish(d);
-    return 0;
-}
-
-/* CURLMOPT_TIMERFUNCTION. It must not call back into libcurl, so even "at once" is a timer. */
-static int want_timer(CURLM *multi, long timeout_ms, void *userdata)
-{
-    struct dial *d = userdata;
-    uint64_t at = timeout_ms < 0 ? USEC_NEVER : clock_boot() + (uint64_t)timeout_ms * USEC_PER_MSEC;
-
-    (void)multi;
-    return timer_set(d->loop, &d->timer, "dial", at, on_timer, d) < 0 ? -1 : 0;
-}
-
-static void watch_free(struct watch *w)
-{
-    LIST_REMOVE(w, link);
-    sd_event_source_disable_unref(w->source);
-    free(w);
-}
-
-static uint32_t events_of(int what)
-{
-    return (what & CURL_POLL_IN ? (uint32_t)EPOLLIN : 0) |
-           (what & CURL_POLL_OUT ? (uint32_t)EPOLLOUT : 0);
-}
-
-static int watch_new(struct dial *d, curl_socket_t fd, int what)
-{
-    struct watch *w = calloc(1, sizeof(*w));
-
-    if (!w)
-        return -1;
-    w->d = d;
-    LIST_INSERT_HEAD(&d->watches, w, link);
-    if (sd_event_add_io(d->loop, &w->source, fd, events_of(what), on_connecting, w) < 0 ||
-        curl_multi_assign(d->multi, fd, w) != CURLM_OK) {
-        watch_free(w);
-        return -1;
-    }
-    return 0;
-}
-
-/* CURLMOPT_SOCKETFUNCTION. */
-static int want_socket(CURL *easy, curl_socket_t fd, int what, void *userdata, void *socketp)
-{
-    struct watch *w = socketp;
-
-    (void)easy;
-    if (what == CURL_POLL_REMOVE) {
-        if (w)
-            watch_free(w);
-        return 0;
-    }
-    if (!w)
-        return watch_new(userdata, fd, what);
-    return sd_event_source_set_io_events(w->source, events_of(what)) < 0 ? -1 : 0;
 }
 
 static int prepare(struct dial *d, const char *url, const struct http_trust *trust,
@@ -262,28 +172,20 @@ int dial_open(sd_event *loop, const char *url, const struct http_trust *trust, u
 {
     scoped(dial_freep) struct dial *d = NULL;
 
-    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
-        return err_set(e, ENOMEM, "prepare to dial");
     d = calloc(1, sizeof(*d));
-    if (!d) {
-        curl_global_cleanup();
+    if (!d)
         return err_set(e, ENOMEM, "prepare to dial");
-    }
     d->loop = sd_event_ref(loop);
     d->ops = ops;
     d->userdata = userdata;
-    d->multi = curl_multi_init();
-    d->easy = curl_easy_init();
-    if (!d->multi || !d->easy)
+    d->multi = multi_new(loop, "dial", finish, d);
+    d->easy = d->multi ? curl_easy_init() : NULL;
+    if (!d->easy)
         return err_set(e, ENOMEM, "prepare to dial");
     int r = prepare(d, url, trust, total_usec, e);
     if (r < 0)
         return r;
-    (void)curl_multi_setopt(d->multi, CURLMOPT_SOCKETFUNCTION, want_socket);
-    (void)curl_multi_setopt(d->multi, CURLMOPT_SOCKETDATA, d);
-    (void)curl_multi_setopt(d->multi, CURLMOPT_TIMERFUNCTION, want_timer);
-    (void)curl_multi_setopt(d->multi, CURLMOPT_TIMERDATA, d);
-    CURLMcode m = curl_multi_add_handle(d->multi, d->easy);
+    CURLMcode m = curl_multi_add_handle(multi_handle(d->multi), d->easy);
     if (m != CURLM_OK)
         return err_say(e, ENOMEM, "dial: %s", curl_multi_strerror(m));
     *ret = TAKE_PTR(d);
@@ -299,16 +201,13 @@ void dial_freep(struct dial **dp)
     if (d->freed)
         *d->freed = true;
     sd_event_source_disable_unref(d->io); /* before its descriptor is closed */
-    if (d->multi && d->easy)
-        (void)curl_multi_remove_handle(d->multi, d->easy); /* it may not be in there: fine */
+    if (d->easy)
+        (void)curl_multi_remove_handle(multi_handle(d->multi),
+                                       d->easy); /* it may not be in there: fine */
     curl_easy_cleanup(d->easy);
-    (void)curl_multi_cleanup(d->multi);
-    while (!LIST_EMPTY(&d->watches))
-        watch_free(LIST_FIRST(&d->watches));
-    sd_event_source_disable_unref(d->timer);
+    multi_freep(&d->multi);
     sd_event_unref(d->loop);
     free(d);
-    curl_global_cleanup();
     *dp = NULL;
 }
 

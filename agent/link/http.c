@@ -1,9 +1,9 @@
 #include "link/http.h"
 
 #include "base/clock.h"
-#include "base/loop.h"
 #include "base/scoped.h"
 #include "base/str.h"
+#include "link/multi.h"
 
 #include <curl/curl.h>
 #include <errno.h>
@@ -11,25 +11,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/queue.h>
 
 #define HTTP_BUFFER    65536 /* bytes that libcurl reads at once */
 #define HTTP_SHOWN_MAX 160   /* of a URL in an error */
 #define HTTP_WHY_MAX   240   /* of libcurl's words in an error */
 
-/* One descriptor that libcurl wants watched. */
-struct watch {
-    LIST_ENTRY(watch) link;
-    struct http *h;
-    sd_event_source *source;
-};
-
 struct http {
-    sd_event *loop;
-    CURLM *multi;
-    sd_event_source *timer; /* timer "http": libcurl's only one */
-    LIST_HEAD(, watch) watches;
+    struct multi *multi; /* its timer: "http" */
     LIST_HEAD(, http_job) jobs;
     bool *freed; /* set while callbacks run: one may free us */
 };
@@ -350,7 +339,7 @@ int http_send(struct http *h, const struct http_request *rq, http_done_fn fn, vo
     int r = job_prepare(job, rq, e);
     if (r < 0)
         return r;
-    CURLMcode m = curl_multi_add_handle(h->multi, job->easy);
+    CURLMcode m = curl_multi_add_handle(multi_handle(h->multi), job->easy);
     if (m != CURLM_OK)
         return err_say(e, ENOMEM, "start a request: %s", curl_multi_strerror(m));
     LIST_INSERT_HEAD(&h->jobs, job, link);
@@ -361,7 +350,7 @@ int http_send(struct http *h, const struct http_request *rq, http_done_fn fn, vo
 static void job_detach(struct http_job *job)
 {
     LIST_REMOVE(job, link);
-    (void)curl_multi_remove_handle(job->h->multi, job->easy); /* it is in there */
+    (void)curl_multi_remove_handle(multi_handle(job->h->multi), job->easy); /* it is in there */
 }
 
 void http_cancel(struct http_job *job)
@@ -376,14 +365,15 @@ void http_cancel(struct http_job *job)
  */
 
 /* Tells about all that has ended. A callback may send, cancel, or free H. */
-static void finish(struct http *h)
+static void finish(void *userdata)
 {
+    struct http *h = userdata;
     bool freed = false;
     CURLMsg *msg;
     int left;
 
     h->freed = &freed; /* cppcheck-suppress autoVariables ; taken back below */
-    while ((msg = curl_multi_info_read(h->multi, &left))) {
+    while ((msg = curl_multi_info_read(multi_handle(h->multi), &left))) {
         struct http_job *job = NULL;
         CURLcode code = msg->data.result;
 
@@ -400,106 +390,16 @@ static void finish(struct http *h)
     h->freed = NULL;
 }
 
-static int on_io(sd_event_source *s, int fd, uint32_t revents, void *userdata)
-{
-    struct watch *w = userdata;
-    struct http *h = w->h;
-    int running, what = 0; /* 0, for a hang-up: libcurl looks for itself */
-
-    (void)s;
-    what |= revents & EPOLLIN ? CURL_CSELECT_IN : 0;
-    what |= revents & EPOLLOUT ? CURL_CSELECT_OUT : 0;
-    (void)curl_multi_socket_action(h->multi, fd, what, &running); /* each job has its own result */
-    finish(h);
-    return 0;
-}
-
-static int on_timer(sd_event_source *s, uint64_t usec, void *userdata)
-{
-    struct http *h = userdata;
-    int running;
-
-    (void)s;
-    (void)usec;
-    (void)curl_multi_socket_action(h->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-    finish(h);
-    return 0;
-}
-
-/* CURLMOPT_TIMERFUNCTION. It must not call back into libcurl, so even "at once" is a timer. */
-static int want_timer(CURLM *multi, long timeout_ms, void *userdata)
-{
-    struct http *h = userdata;
-    uint64_t at = timeout_ms < 0 ? USEC_NEVER : clock_boot() + (uint64_t)timeout_ms * USEC_PER_MSEC;
-
-    (void)multi;
-    return timer_set(h->loop, &h->timer, "http", at, on_timer, h) < 0 ? -1 : 0;
-}
-
-static void watch_free(struct watch *w)
-{
-    LIST_REMOVE(w, link);
-    sd_event_source_disable_unref(w->source);
-    free(w);
-}
-
-static uint32_t events_of(int what)
-{
-    return (what & CURL_POLL_IN ? (uint32_t)EPOLLIN : 0) |
-           (what & CURL_POLL_OUT ? (uint32_t)EPOLLOUT : 0);
-}
-
-static int watch_new(struct http *h, curl_socket_t fd, int what)
-{
-    struct watch *w = calloc(1, sizeof(*w));
-
-    if (!w)
-        return -1;
-    w->h = h;
-    LIST_INSERT_HEAD(&h->watches, w, link);
-    if (sd_event_add_io(h->loop, &w->source, fd, events_of(what), on_io, w) < 0 ||
-        curl_multi_assign(h->multi, fd, w) != CURLM_OK) {
-        watch_free(w);
-        return -1;
-    }
-    return 0;
-}
-
-/* CURLMOPT_SOCKETFUNCTION. */
-static int want_socket(CURL *easy, curl_socket_t fd, int what, void *userdata, void *socketp)
-{
-    struct watch *w = socketp;
-
-    (void)easy;
-    if (what == CURL_POLL_REMOVE) {
-        if (w)
-            watch_free(w);
-        return 0;
-    }
-    if (!w)
-        return watch_new(userdata, fd, what);
-    return sd_event_source_set_io_events(w->source, events_of(what)) < 0 ? -1 : 0;
-}
-
 int http_new(sd_event *loop, struct http **ret, struct err *e)
 {
     scoped(http_freep) struct http *h = NULL;
 
-    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
-        return err_set(e, ENOMEM, "prepare HTTP");
     h = calloc(1, sizeof(*h));
-    if (!h) {
-        curl_global_cleanup();
+    if (!h)
         return err_set(e, ENOMEM, "prepare HTTP");
-    }
-    h->loop = sd_event_ref(loop);
-    h->multi = curl_multi_init();
+    h->multi = multi_new(loop, "http", finish, h);
     if (!h->multi)
         return err_set(e, ENOMEM, "prepare HTTP");
-    (void)curl_multi_setopt(h->multi, CURLMOPT_SOCKETFUNCTION, want_socket);
-    (void)curl_multi_setopt(h->multi, CURLMOPT_SOCKETDATA, h);
-    (void)curl_multi_setopt(h->multi, CURLMOPT_TIMERFUNCTION, want_timer);
-    (void)curl_multi_setopt(h->multi, CURLMOPT_TIMERDATA, h);
     *ret = TAKE_PTR(h);
     return 0;
 }
@@ -514,12 +414,7 @@ void http_freep(struct http **hp)
         *h->freed = true;
     while (!LIST_EMPTY(&h->jobs))
         http_cancel(LIST_FIRST(&h->jobs));
-    curl_multi_cleanup(h->multi);
-    while (!LIST_EMPTY(&h->watches))
-        watch_free(LIST_FIRST(&h->watches));
-    sd_event_source_disable_unref(h->timer);
-    sd_event_unref(h->loop);
+    multi_freep(&h->multi);
     free(h);
-    curl_global_cleanup();
     *hp = NULL;
 }
