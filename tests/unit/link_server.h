@@ -5,6 +5,8 @@
 
 #include "base/fdio.h"
 #include "base/scoped.h"
+#include "certificates.h"
+#include "tmpdir.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -12,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 /* argv: directory, certificate ("": none), whether a client has to have one. */
 static const char server_script[] =
@@ -99,39 +102,22 @@ struct server {
     unsigned port;
 };
 
-static char server_base[200]; /* a directory: certificates, and what "file" answers with */
-
-/* Certificates: server and client of ca; other, of nobody; wrong, of ca for another host. */
+/* In `base`: certificates, and what "file" answers with. */
 static int server_prepare(void)
 {
-    char command[2000];
-
     (void)signal(SIGPIPE, SIG_IGN);
-    (void)snprintf(server_base, sizeof(server_base), "%s/link-test-XXXXXX",
-                   getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
-    if (!mkdtemp(server_base))
+    if (base_make("link-test") < 0 || certificates_make(base) < 0)
         return -1;
-    (void)snprintf(
-        command, sizeof(command),
-        "cd %s && exec >/dev/null 2>&1; k() { openssl ecparam -name prime256v1 -genkey -noout -out "
-        "$1.key; }; k ca; k other && openssl req -x509 -new -key ca.key -days 30 -subj /CN=ca "
-        "-addext basicConstraints=critical,CA:TRUE -out ca.pem && openssl req -x509 -new -key "
-        "other.key -days 30 -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 "
-        "-out other.pem && printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\\n' > ext && "
-        "printf 'subjectAltName=DNS:elsewhere.example\\n' > wrong.ext && "
-        "for n in server client wrong; do x=ext; [ $n != wrong ] || x=wrong.ext; k $n; openssl req "
-        "-new -key $n.key -subj /CN=$n -out $n.csr && openssl x509 -req -in $n.csr -CA ca.pem -CAkey "
-        "ca.key -CAcreateserial -days 30 -extfile $x -out $n.pem || exit 1; done; "
-        "cp server.pem old.pem; cp server.key old.key",
-        server_base);
-    return system(command) == 0 ? 0 : -1;
+    /* The same under a second name: for a server that speaks an old TLS. */
+    return link(in_base("server.pem"), in_base("old.pem")) < 0 ||
+                   link(in_base("server.key"), in_base("old.key")) < 0
+               ? -1
+               : 0;
 }
 
 static int server_cleanup(void)
 {
-    struct err e = ERR_INIT;
-
-    return tree_remove(AT_FDCWD, server_base, &e);
+    return base_remove(NULL);
 }
 
 static struct server server_start(const char *cert, bool mutual)
@@ -145,7 +131,7 @@ static struct server server_start(const char *cert, bool mutual)
     s.pid = fork();
     if (s.pid == 0) {
         (void)dup2(out[1], STDOUT_FILENO);
-        (void)execlp("python3", "python3", "-W", "ignore", "-c", server_script, server_base, cert,
+        (void)execlp("python3", "python3", "-W", "ignore", "-c", server_script, base, cert,
                      mutual ? "1" : "0", (char *)NULL);
         _exit(127);
     }
@@ -170,7 +156,7 @@ static void server_stop(struct server *s)
 /* What the path /file/NAME answers with. */
 static int server_file(const char *name, const void *data, size_t len)
 {
-    scoped_fd dir = open(server_base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    scoped_fd dir = open(base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     struct err e = ERR_INIT;
 
     return file_write_atomic(dir, name, data, len, 0644, &e);
@@ -178,7 +164,7 @@ static int server_file(const char *name, const void *data, size_t len)
 
 static int server_read(const char *name, char **ret, size_t *ret_len)
 {
-    scoped_fd dir = open(server_base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    scoped_fd dir = open(base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     struct err e = ERR_INIT;
 
     return file_read(dir, name, 1 << 20, ret, ret_len, &e);

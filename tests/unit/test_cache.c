@@ -4,6 +4,7 @@
 #include "base/frame.h"
 #include "base/scoped.h"
 #include "base/str.h"
+#include "tmpdir.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,24 +18,13 @@
 
 #include <cmocka.h>
 
-static char root[256];
 static const struct digest one = {
     "1111111111111111111111111111111111111111111111111111111111111111"};
 
 static int set_up(void **state)
 {
     (void)state;
-    (void)snprintf(root, sizeof(root), "%s/cache-test-XXXXXX",
-                   getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
-    return mkdtemp(root) ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-    struct err e = ERR_INIT;
-
-    (void)state;
-    return tree_remove(AT_FDCWD, root, &e);
+    return base_make("cache-test");
 }
 
 static int n_dropped;
@@ -51,7 +41,7 @@ static void on_dropped(void *userdata, const char *name, const char *why)
 static struct cache *open_as(uid_t owner, const char *boot)
 {
     const struct cache_options o = {
-        .root = root, .owner = owner, .dropped = on_dropped, .boot = boot};
+        .root = base, .owner = owner, .dropped = on_dropped, .boot = boot};
     struct cache *c = NULL;
     struct err e = ERR_INIT;
 
@@ -116,7 +106,7 @@ static int count_incoming(void)
     struct dirent *d;
     int n = 0;
 
-    (void)snprintf(path, sizeof(path), "%s/incoming", root);
+    (void)snprintf(path, sizeof(path), "%s/incoming", base);
     scoped(dir_closep) DIR *dir = opendir(path);
     while ((d = readdir(dir)))
         n += d->d_name[0] != '.';
@@ -165,7 +155,7 @@ static void a_broken_entry_is_replaced(void **state)
 
     (void)state;
     publish(c, "first");
-    (void)snprintf(path, sizeof(path), "%s/sha256/%s/meta.json", root, one.hex);
+    (void)snprintf(path, sizeof(path), "%s/sha256/%s/meta.json", base, one.hex);
     assert_int_equal(truncate(path, 0), 0);
     assert_int_equal(cache_lookup(c, &one, &kind, &fd, &e), -ENOENT);
     publish(c, "second");
@@ -266,7 +256,7 @@ static void links_in_place_of_entries_are_not_followed(void **state)
     int fd;
 
     (void)state;
-    (void)snprintf(path, sizeof(path), "%s/sha256/%s", root, one.hex);
+    (void)snprintf(path, sizeof(path), "%s/sha256/%s", base, one.hex);
     assert_int_equal(symlink("/", path), 0);
     assert_true(cache_lookup(c, &one, &kind, &fd, &e) < 0);
     assert_true(cache_meta(c, &one, &m, &e) < 0);
@@ -402,7 +392,7 @@ static void write_entry(const char *file, const char *text)
     struct err e = ERR_INIT;
     char path[400];
 
-    (void)snprintf(path, sizeof(path), "%s/sha256/%s/%s", root, one.hex, file);
+    (void)snprintf(path, sizeof(path), "%s/sha256/%s/%s", base, one.hex, file);
     assert_int_equal(file_write_atomic(AT_FDCWD, path, text, strlen(text), 0644, &e), 0);
 }
 
@@ -461,7 +451,7 @@ static void use_is_remembered(void **state)
     (void)state;
     publish(c, "x");
     cache_freep(&c);
-    (void)snprintf(path, sizeof(path), "%s/sha256/%s", root, one.hex);
+    (void)snprintf(path, sizeof(path), "%s/sha256/%s", base, one.hex);
     assert_int_equal(utimensat(AT_FDCWD, path, old, 0), 0);
     c = open_cache();
     assert_int_equal(cache_at(c, 0)->used_usec, 1000 * 1000000ull);
@@ -487,7 +477,7 @@ static void removal_is_somebody_elses(void **state)
 {
     int n = 0;
     const struct cache_options o = {
-        .root = root, .owner = geteuid(), .discard = refuse, .userdata = &n, .boot = "b"};
+        .root = base, .owner = geteuid(), .discard = refuse, .userdata = &n, .boot = "b"};
     struct cache *c = NULL;
     struct err e = ERR_INIT;
 
@@ -595,7 +585,7 @@ static void lengths_in_meta_are_bounded(void **state)
     }
 }
 
-#define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, base_remove)
 
 int main(void)
 {

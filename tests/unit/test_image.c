@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "slug/fetch/writer.h"
 #include "slug/hash.h"
+#include "tmpdir.h"
 
 #include <dirent.h>
 #include <setjmp.h>
@@ -17,7 +18,6 @@
 
 #include <cmocka.h>
 
-static char base[200];
 static struct slug_limits limits;
 static time_t began;
 
@@ -41,27 +41,7 @@ static int set_up(void **state)
     (void)state;
     slug_limits_default(&limits);
     began = time(NULL);
-    (void)snprintf(base, sizeof(base), "%s/image-test-XXXXXX",
-                   getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
-    return mkdtemp(base) ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-    struct err e = ERR_INIT;
-
-    (void)state;
-    return tree_remove(AT_FDCWD, base, &e);
-}
-
-static const char *in_base(const char *name)
-{
-    static char paths[4][1024];
-    static int i;
-
-    i = (i + 1) % 4;
-    (void)snprintf(paths[i], sizeof(paths[i]), "%s/%s", base, name);
-    return paths[i];
+    return base_make("image-test");
 }
 
 static int new_image(void)
@@ -882,25 +862,25 @@ static void a_kill_leaves_no_image(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(both_layouts, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(later_entries_replace_earlier_ones, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(refusals_have_the_same_words, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(times_are_kept, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(implied_directories_have_a_time, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(names_of_any_bytes, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(directories_of_any_size, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(targets_of_any_length, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(files_of_any_size, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(as_deep_as_it_may_be, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(random_archives, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(both_layouts, set_up, base_remove),
+        cmocka_unit_test_setup_teardown(later_entries_replace_earlier_ones, set_up, base_remove),
+        cmocka_unit_test_setup_teardown(refusals_have_the_same_words, set_up, base_remove),
+        cmocka_unit_test_setup_teardown(times_are_kept, set_up, base_remove),
+        cmocka_unit_test_setup_teardown(implied_directories_have_a_time, set_up, base_remove),
+        cmocka_unit_test_setup_teardown(names_of_any_bytes, set_up, base_remove),
+        cmocka_unit_test_setup_teardown(directories_of_any_size, set_up, base_remove),
+        cmocka_unit_test_setup_teardown(targets_of_any_length, set_up, base_remove),
+        cmocka_unit_test_setup_teardown(files_of_any_size, set_up, base_remove),
+        cmocka_unit_test_setup_teardown(as_deep_as_it_may_be, set_up, base_remove),
+        cmocka_unit_test_setup_teardown(random_archives, set_up, base_remove),
         cmocka_unit_test_setup_teardown(a_hundred_thousand_names_in_one_directory, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(more_than_4_gib, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(the_file_must_end_where_the_data_do, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(images_are_mounted, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(the_same_slug_gives_the_same_image, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(an_image_names_its_slug, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_kill_leaves_no_image, set_up, tear_down),
+                                        base_remove),
+        cmocka_unit_test_setup_teardown(more_than_4_gib, set_up, base_remove),
+        cmocka_unit_test_setup_teardown(the_file_must_end_where_the_data_do, set_up, base_remove),
+        cmocka_unit_test_setup_teardown(images_are_mounted, set_up, base_remove),
+        cmocka_unit_test_setup_teardown(the_same_slug_gives_the_same_image, set_up, base_remove),
+        cmocka_unit_test_setup_teardown(an_image_names_its_slug, set_up, base_remove),
+        cmocka_unit_test_setup_teardown(a_kill_leaves_no_image, set_up, base_remove),
     };
     return cmocka_run_group_tests_name("image", tests, NULL, NULL);
 }

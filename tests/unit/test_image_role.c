@@ -5,6 +5,7 @@
 #include "slug/hash.h"
 #include "slug/image/role.h"
 #include "slug/layout.h"
+#include "tmpdir.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -16,7 +17,6 @@
 
 #include <cmocka.h>
 
-static char base[200];
 static struct slug_limits limits;
 
 /* One role at work, and what its peers hold. */
@@ -34,17 +34,7 @@ static int set_up(void **state)
     (void)state;
     (void)signal(SIGPIPE, SIG_IGN);
     slug_limits_default(&limits);
-    (void)snprintf(base, sizeof(base), "%s/role-test-XXXXXX",
-                   getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
-    return mkdtemp(base) ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-    struct err e = ERR_INIT;
-
-    (void)state;
-    return tree_remove(AT_FDCWD, base, &e);
+    return base_make("role-test");
 }
 
 static void next_frame(struct frame_conn *c, struct frame *f)
@@ -394,15 +384,15 @@ static void only_files_are_sealed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(an_image_from_end_to_end, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(where_texts_lie, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_refusal_reaches_both, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(an_unpacker_that_stays, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_peer_that_dies, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(words_that_are_none, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(limits_come_with_the_request, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_seal_is_the_files_digest, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(only_files_are_sealed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_image_from_end_to_end, set_up, base_remove),
+        cmocka_unit_test_setup_teardown(where_texts_lie, set_up, base_remove),
+        cmocka_unit_test_setup_teardown(a_refusal_reaches_both, set_up, base_remove),
+        cmocka_unit_test_setup_teardown(an_unpacker_that_stays, set_up, base_remove),
+        cmocka_unit_test_setup_teardown(a_peer_that_dies, set_up, base_remove),
+        cmocka_unit_test_setup_teardown(words_that_are_none, set_up, base_remove),
+        cmocka_unit_test_setup_teardown(limits_come_with_the_request, set_up, base_remove),
+        cmocka_unit_test_setup_teardown(a_seal_is_the_files_digest, set_up, base_remove),
+        cmocka_unit_test_setup_teardown(only_files_are_sealed, set_up, base_remove),
     };
     return cmocka_run_group_tests_name("image role", tests, NULL, NULL);
 }

@@ -9,6 +9,8 @@
 #include "link/dial.h"
 #include "link/http.h"
 #include "link/rendezvous.h"
+#include "certificates.h"
+#include "tmpdir.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -71,7 +73,6 @@ static const char peer_script[] =
     "    except OSError: return True\n"
     "exec(sys.argv[2])\n";
 
-static char base[200];
 static char *ca, *cert, *key;
 static size_t ca_len, cert_len, key_len;
 
@@ -91,28 +92,11 @@ struct world {
 
 static int set_up_all(void **state)
 {
-    char command[2000];
     struct err e = ERR_INIT;
 
     (void)state;
     (void)signal(SIGPIPE, SIG_IGN);
-    (void)snprintf(base, sizeof(base), "%s/rendezvous-test-XXXXXX",
-                   getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
-    if (!mkdtemp(base))
-        return -1;
-    (void)snprintf(
-        command, sizeof(command),
-        "cd %s && exec >/dev/null 2>&1; k() { openssl ecparam -name prime256v1 -genkey -noout -out "
-        "$1.key; }; k ca; k other && openssl req -x509 -new -key ca.key -days 30 -subj /CN=ca "
-        "-addext basicConstraints=critical,CA:TRUE -out ca.pem && openssl req -x509 -new -key "
-        "other.key -days 30 -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 "
-        "-out other.pem && printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\\n' > ext && "
-        "printf 'subjectAltName=DNS:elsewhere.example\\n' > wrong.ext && "
-        "for n in server client wrong; do x=ext; [ $n != wrong ] || x=wrong.ext; k $n; openssl req "
-        "-new -key $n.key -subj /CN=$n -out $n.csr && openssl x509 -req -in $n.csr -CA ca.pem -CAkey "
-        "ca.key -CAcreateserial -days 30 -extfile $x -out $n.pem || exit 1; done",
-        base);
-    if (system(command) != 0)
+    if (base_make("rendezvous-test") < 0 || certificates_make(base) < 0)
         return -1;
     scoped_fd dir = open(base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (file_read(dir, "ca.pem", 1 << 16, &ca, &ca_len, &e) < 0 ||
@@ -123,13 +107,10 @@ static int set_up_all(void **state)
 
 static int tear_down_all(void **state)
 {
-    struct err e = ERR_INIT;
-
-    (void)state;
     free(ca);
     free(cert);
     free(key);
-    return tree_remove(AT_FDCWD, base, &e);
+    return base_remove(state);
 }
 
 /* --- the world of one test ----------------------------------------------------------------------

@@ -4,6 +4,7 @@
 #include "base/scoped.h"
 #include "slug/ignore.h"
 #include "slug/inspect.h"
+#include "tmpdir.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,22 +21,10 @@
 
 #include <cmocka.h>
 
-static char base[200];
-
 static int set_up(void **state)
 {
     (void)state;
-    (void)snprintf(base, sizeof(base), "%s/pack-test-XXXXXX",
-                   getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
-    return mkdtemp(base) ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-    struct err e = ERR_INIT;
-
-    (void)state;
-    return tree_remove(AT_FDCWD, base, &e);
+    return base_make("pack-test");
 }
 
 static void shell(const char *script)
@@ -267,7 +256,7 @@ static void patterns(void **state)
     assert_non_null(strstr(e.text, ".slugignore:2"));
 }
 
-#define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, base_remove)
 
 int main(void)
 {

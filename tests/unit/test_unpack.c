@@ -9,6 +9,7 @@
 #include "base/scoped.h"
 #include "slug/inspect.h"
 #include "tarball.h"
+#include "tmpdir.h"
 #include "unpackroles.h"
 
 #include <errno.h>
@@ -31,16 +32,13 @@
 #include <cmocka.h>
 
 /* BASE/top is handed to the fetch; BASE/canary must stay as it is. */
-static char base[200];
 static struct slug_limits limits;
 
 static int set_up(void **state)
 {
     (void)state;
     slug_limits_default(&limits);
-    (void)snprintf(base, sizeof(base), "%s/unpack-test-XXXXXX",
-                   getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
-    return mkdtemp(base) ? 0 : -1;
+    return base_make("unpack-test");
 }
 
 /* For trees of many directories, which cost a disk a block each, and many syncs. */
@@ -50,24 +48,6 @@ static int set_up_in_memory(void **state)
     slug_limits_default(&limits);
     (void)snprintf(base, sizeof(base), "/dev/shm/unpack-test-XXXXXX");
     return mkdtemp(base) ? 0 : set_up(state);
-}
-
-static int tear_down(void **state)
-{
-    struct err e = ERR_INIT;
-
-    (void)state;
-    return tree_remove(AT_FDCWD, base, &e);
-}
-
-static const char *in_base(const char *name)
-{
-    static char paths[4][1024];
-    static int i;
-
-    i = (i + 1) % 4;
-    (void)snprintf(paths[i], sizeof(paths[i]), "%s/%s", base, name);
-    return paths[i];
 }
 
 static void digest_of(const struct str *gz, struct digest *ret)
@@ -1151,7 +1131,7 @@ static void real_tars_are_the_same_afterwards(void **state)
     }
 }
 
-#define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, base_remove)
 
 int main(void)
 {
@@ -1174,7 +1154,7 @@ int main(void)
         TEST(attributes_are_not_applied),
         TEST(case_9_sparse_files),
         TEST(case_10_too_many_too_deep_too_long),
-        cmocka_unit_test_setup_teardown(what_is_implied_has_limits, set_up_in_memory, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_implied_has_limits, set_up_in_memory, base_remove),
         TEST(names_and_links_have_a_limit),
         TEST(limits_name_their_keys),
         TEST(headers_are_bounded),
@@ -1183,7 +1163,7 @@ int main(void)
         TEST(empty_archives_are_refused),
         TEST(case_12_names_are_escaped),
         cmocka_unit_test_setup_teardown(case_13_killed_at_every_system_call, set_up_in_memory,
-                                        tear_down),
+                                        base_remove),
         TEST(names_with_nul_stay_inside),
         TEST(the_directory_must_be_empty),
         TEST(real_tars_are_the_same_afterwards),

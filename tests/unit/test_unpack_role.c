@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/fdio.h"
 #include "base/scoped.h"
+#include "tmpdir.h"
 #include "unpackroles.h"
 
 #include <errno.h>
@@ -29,7 +30,6 @@
 
 #define MEMORY_MAX_KB (32l << 10) /* of the role, whatever the archive */
 
-static char base[200];
 static struct slug_limits limits;
 
 /* The COUNTDOWN-th pwrite of data from here on fails with COUNTED; 0: none does. Each is cut to at
@@ -54,27 +54,7 @@ static int set_up(void **state)
     slug_limits_default(&limits);
     countdown = 0;
     write_max = 0;
-    (void)snprintf(base, sizeof(base), "%s/unpack-role-XXXXXX",
-                   getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
-    return mkdtemp(base) ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-    struct err e = ERR_INIT;
-
-    (void)state;
-    return tree_remove(AT_FDCWD, base, &e);
-}
-
-static const char *in_base(const char *name)
-{
-    static char paths[4][1024];
-    static int i;
-
-    i = (i + 1) % 4;
-    (void)snprintf(paths[i], sizeof(paths[i]), "%s/%s", base, name);
-    return paths[i];
+    return base_make("unpack-role");
 }
 
 static int new_image(void)
@@ -815,7 +795,7 @@ static void memory_is_bounded(void **state)
     }
 }
 
-#define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, base_remove)
 
 int main(void)
 {
