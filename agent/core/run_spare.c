@@ -1,6 +1,7 @@
 /* run_spare.c - starting a run in a sandbox that was made ahead. */
 #include "core/run_priv.h"
 
+#include "base/log.h"
 #include "base/scoped.h"
 #include "core/spares.h"
 
@@ -11,12 +12,9 @@
 #include <sys/stat.h>
 
 /* The spare's directory becomes the run's in one step, with all that must be there before anything
- * runs. The dyno's name is there twice, and on its cgroup: the run's id does not tell it, and who
- * finds a torn run.json, or no directory, and nobody to ask needs it (run_trace.c). */
+ * runs. */
 static int take_dir(struct run *r, struct spare *sp, const struct run_spec *spec, struct err *e)
 {
-    char dyno[DYNO_TEXT_MAX];
-
     r->record =
         json_pack("{s:i,s:s,s:O}", "v", RUN_RECORD_VERSION, "id", r->id, "record", spec->record);
     scoped_free char *text = r->record ? json_dumps(r->record, JSON_COMPACT) : NULL;
@@ -29,13 +27,22 @@ static int take_dir(struct run *r, struct spare *sp, const struct run_spec *spec
     int ret = fd_write_full(fd, text, strlen(text));
     if (ret < 0)
         return err_set(e, -ret, "write " RUN_RECORD);
-    if (symlinkat(dyno_name_text(&r->name, dyno), sp->dirfd, RUN_NAME) < 0)
-        return err_set(e, errno, "write the name of %s", r->id);
-    (void)cgroup_note(sp->cgroup, dyno); /* a kernel that cannot: the other two are still there */
     if (renameat(sp->all->dirfd, r->id, r->env->run_dirfd, r->id) < 0)
         return err_set(e, errno, "make the directory of %s", r->id);
     r->dirfd = TAKE_FD(sp->dirfd);
     return 0;
+}
+
+/* The dyno's name is there twice, and on its cgroup: the run's id does not tell it, and who finds a
+ * torn run.json, or no directory, and nobody to ask needs it (run_trace.c). That can wait until the
+ * dyno runs: an agent that dies before it leaves a run.json that is whole. */
+static void leave_name(const struct run *r)
+{
+    char dyno[DYNO_TEXT_MAX];
+
+    if (symlinkat(dyno_name_text(&r->name, dyno), r->dirfd, RUN_NAME) < 0)
+        log_warn("write the name of %s: %s", r->id, strerror(errno));
+    (void)cgroup_note(r->cgroup, dyno); /* a kernel that cannot: the other two are still there */
 }
 
 static int take_sandbox(struct run *r, const struct spare *sp, const struct run_spec *spec,
@@ -86,6 +93,7 @@ int run_start_spare(struct run_env *env, const struct run_spec *spec, struct spa
     r->pidfd = TAKE_FD(sp->child.pidfd);
     sp->on_end = sd_event_source_disable_unref(sp->on_end); /* ours watches that now */
     r->has_slot = run_slot(r) != 0;
+    leave_name(r);
     run_watch(r, TAKE_FD(sp->ctl), TAKE_FD(sp->log_read));
     *ret = r;
     return 0;
