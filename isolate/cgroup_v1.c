@@ -208,12 +208,34 @@ static int kill_frozen(struct cgroup *c, struct err *e)
     return thaw;
 }
 
+/* Its maker died between the levels, or who removed it: what is there holds nobody that stands in
+ * all of them. */
+static int kill_half(struct cgroup *c, struct err *e)
+{
+    int r = 0;
+
+    for (int i = 0; i < CTRL_COUNT; i++) {
+        int n = c->tree->dirs[i] < 0 ? 0 : cg_kill_listed(c, (enum controller)i);
+
+        if (n < 0 && n != -ENOENT)
+            r = n;
+    }
+    return r < 0 ? err_set(e, -r, "cgroup %s: list its processes", c->id) : 0;
+}
+
+static bool has_freezer(const struct cgroup *c)
+{
+    scoped_fd fd = cg_open(c, CTRL_FREEZER, "freezer.state", O_PATH);
+
+    return fd != -ENOENT;
+}
+
 static int v1_kill(struct cgroup *c, struct err *e)
 {
     int r = 1;
 
     if (c->tree->alias[CTRL_FREEZER] >= 0)
-        return kill_frozen(c, e);
+        return has_freezer(c) ? kill_frozen(c, e) : kill_half(c, e);
     for (int round = 0; r > 0 && round < UNFROZEN_KILLS; round++)
         r = cg_kill_listed(c, kill_hierarchy(c));
     return r < 0 ? err_set(e, -r, "cgroup %s: list its processes", c->id) : 0;

@@ -541,6 +541,30 @@ static void an_agent_that_died_finds_it_again(void **state)
     remove_soon(&c);
 }
 
+/* Its maker was killed between two levels: the next agent's sweep. */
+static void half_a_cgroup_can_be_killed_and_removed(void **state)
+{
+    struct limits limits = {.memory_max = 64 << 20};
+    struct cgroup *c;
+    struct err e = ERR_INIT;
+    char path[512];
+
+    (void)state;
+    need_v1();
+    for (int i = 0; i < 2; i++) {
+        ok(cgroup_create(tree, "half.web.1", &limits, &c, &e), &e);
+        cgroup_freep(&c);
+        snprintf(path, sizeof(path), "/sys/fs/cgroup/%s%s/half.web.1", i ? "memory" : "freezer",
+                 parent);
+        assert_int_equal(rmdir(path), 0);
+        ok(cgroup_open(tree, "half.web.1", &c, &e), &e);
+        ok(cgroup_kill(c, &e), &e);
+        remove_soon(&c);
+        assert_int_equal(cgroup_open(tree, "half.web.1", &c, &e), -ENOENT);
+        e = (struct err)ERR_INIT;
+    }
+}
+
 /* --- v2, on a directory --- */
 
 static char fake[] = "/tmp/cgroup2-XXXXXX";
@@ -911,6 +935,7 @@ int main(void)
         cmocka_unit_test(the_tree_of_another_user_is_none),
         cmocka_unit_test(a_weight_for_the_disk_is_made_at_the_start),
         cmocka_unit_test(an_agent_that_died_finds_it_again),
+        cmocka_unit_test(half_a_cgroup_can_be_killed_and_removed),
         cmocka_unit_test(v2_speaks_the_files_of_the_kernel),
         cmocka_unit_test_setup_teardown(dynos_live_in_the_unit_beside_the_agents, fake_setup,
                                         fake_teardown),
