@@ -74,8 +74,9 @@ struct cgroup_mounts {
     char *v1[CTRL_COUNT]; /* a controller's mount point; NULL: it has none */
     char *v2;
 };
-/* Reads MOUNTINFO, a file as /proc/self/mountinfo. *ret: for cgroup_mounts_done(). */
-int cgroup_mounts_find(const char *mountinfo, struct cgroup_mounts *ret, struct err *e);
+/* Reads MOUNTINFO, a file as /proc/self/mountinfo, into M, which is {0}. M: for
+ * cgroup_mounts_done(), also after an error. */
+int cgroup_mounts_find(const char *mountinfo, struct cgroup_mounts *m, struct err *e);
 void cgroup_mounts_done(struct cgroup_mounts *m);
 /* v2 counts only with the controllers that limit a dyno; on many v1 machines it is mounted too.
  * MOUNT may be NULL. */

@@ -73,9 +73,8 @@ static int mounts_line(struct cgroup_mounts *m, char *line)
     return 0;
 }
 
-int cgroup_mounts_find(const char *mountinfo, struct cgroup_mounts *ret, struct err *e)
+int cgroup_mounts_find(const char *mountinfo, struct cgroup_mounts *m, struct err *e)
 {
-    scoped(cgroup_mounts_done) struct cgroup_mounts m = {0};
     scoped_free char *text = NULL;
     char *save = NULL;
     size_t len;
@@ -85,12 +84,8 @@ int cgroup_mounts_find(const char *mountinfo, struct cgroup_mounts *ret, struct 
         return r;
     for (char *line = strtok_r(text, "\n", &save); line && r == 0;
          line = strtok_r(NULL, "\n", &save))
-        r = mounts_line(&m, line);
-    if (r < 0)
-        return err_set(e, -r, "find the cgroup hierarchies");
-    *ret = m;
-    m = (struct cgroup_mounts){0};
-    return 0;
+        r = mounts_line(m, line);
+    return r < 0 ? err_set(e, -r, "find the cgroup hierarchies") : 0;
 }
 
 bool cgroup_v2_usable(const char *mount)

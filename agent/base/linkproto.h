@@ -53,11 +53,11 @@
 #ifndef BASE_LINKPROTO_H
 #define BASE_LINKPROTO_H
 
-#define LINK_AGENT_MAX       64   /* characters of an agent's id, [A-Za-z0-9._-] */
-#define LINK_STORE_MAX       64   /* of a store's id, the same characters */
-#define LINK_ID_MAX          64   /* of a command's id, printable ASCII without blanks */
-#define LINK_EXIT_ID_MAX     159  /* of an exit's: a run's id has the names of app and type in it */
-#define LINK_SECRET_MAX      256  /* of an attach secret */
+#define LINK_AGENT_MAX       64  /* characters of an agent's id, [A-Za-z0-9._-] */
+#define LINK_STORE_MAX       64  /* of a store's id, the same characters */
+#define LINK_ID_MAX          64  /* of a command's id, printable ASCII without blanks */
+#define LINK_EXIT_ID_MAX     159 /* of an exit's: a run's id has the names of app and type in it */
+#define LINK_SECRET_MAX      256 /* of an attach secret */
 #define LINK_CONTROLLERS_MAX 16
 #define LINK_FILE_MAX        (1u << 20) /* bytes of a certificate or token file */
 #define LINK_ANSWER_MAX      (3u << 20) /* bytes of one answer of a controller */

@@ -473,7 +473,8 @@ int agent_exec(struct agent *a, const char *app, const char *dyno, const json_t 
         return blame_operator(e);
     }
     if (d->state == DYNO_PAUSED) { /* its dyno-init would answer when it runs again */
-        (void)err_say(e, EALREADY, "%s/%s is paused: `dyno resume %s/%s` first", app, dyno, app, dyno);
+        (void)err_say(e, EALREADY, "%s/%s is paused: `dyno resume %s/%s` first", app, dyno, app,
+                      dyno);
         return blame_operator(e);
     }
     struct environ_facts facts = {.app = found,

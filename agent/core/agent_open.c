@@ -336,6 +336,19 @@ static int open_helpers(struct agent *a, struct err *e)
     return r;
 }
 
+/* What every run is given, once it is there. */
+static void fill_env(struct agent *a)
+{
+    a->env.loop = a->loop;
+    a->env.cgroups = a->cgroups;
+    a->env.scratches = a->scratches;
+    a->env.logger = a->logger;
+    a->env.sweeper = a->sweeper;
+    a->env.rootless = a->rootless;
+    (void)snprintf(a->env.runtime_dir, sizeof(a->env.runtime_dir), "%s", a->config.runtime_dir);
+    a->env.nets = a->net ? &a->nets : NULL;
+}
+
 int agent_open(sd_event *loop, const struct config *config, bool rootless, struct agent **ret,
                struct err *e)
 {
@@ -377,14 +390,7 @@ int agent_open(sd_event *loop, const struct config *config, bool rootless, struc
         r = open_helpers(a, e);
     if (r < 0)
         return r;
-    a->env.loop = loop;
-    a->env.cgroups = a->cgroups;
-    a->env.scratches = a->scratches;
-    a->env.logger = a->logger;
-    a->env.sweeper = a->sweeper;
-    a->env.rootless = rootless;
-    (void)snprintf(a->env.runtime_dir, sizeof(a->env.runtime_dir), "%s", config->runtime_dir);
-    a->env.nets = a->net ? &a->nets : NULL;
+    fill_env(a);
     r = agent_adopt_all(a, e);
     if (r == 0)
         r = network_ready(a, e);

@@ -66,7 +66,7 @@ struct config {
     char program_dir[256];     /* of the helper programs; "" until config_check(): beside dynod */
     uid_t uid_first, uid_last; /* uid_range: [0] dynod-logs, [1] slug owner, [2] dynod-link, [3..15]
                                   fetches, [16..] dynos */
-    char claims_dir[256]; /* where this machine's agents claim uids and ports; "": nowhere */
+    char claims_dir[256];      /* where this machine's agents claim uids and ports; "": nowhere */
     enum log_level log_level;
     uint64_t drain_deadline; /* of a drain that names none, where there is a controller */
     /* [store] */

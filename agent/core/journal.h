@@ -18,11 +18,11 @@
 #include "base/err.h"
 #include "core/model.h"
 
+/* The oldest that we read is without "by", drain, control, lists of numbers. */
 #define JOURNAL_VERSION        2
-#define JOURNAL_VERSION_OLDEST 1 /* that we read: without "by", drain, control, lists of numbers   \
-                                  */
-#define JOURNAL_LINE_MAX   (8u << 20)
-#define JOURNAL_COMPACT_AT (1u << 20) /* bytes, and twice what the model needs */
+#define JOURNAL_VERSION_OLDEST 1
+#define JOURNAL_LINE_MAX       (8u << 20)
+#define JOURNAL_COMPACT_AT     (1u << 20) /* bytes, and twice what the model needs */
 
 struct journal;
 

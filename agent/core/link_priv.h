@@ -28,7 +28,7 @@ struct link {
     bool broken;       /* it takes no frames: it is ended at the next turn */
     int pidfd;
     uint64_t started; /* boot usec */
-    bool adopting; /* it waits for the dynos that an earlier agent left */
+    bool adopting;    /* it waits for the dynos that an earlier agent left */
     bool tried;
     unsigned restarts, failures;
     sd_event_source *retry;     /* timer "link-restart" */

@@ -118,7 +118,7 @@ int run_adopt(struct run_env *env, const struct run_trace *trace, const struct d
     if (rc < 0)
         return rc;
     r->record = json_incref(trace->record);
-    /* The agents before us counted from 1, or from their time: what they asked for may still run. */
+    /* Agents before us counted from 1, or from their time: what they asked for may still run. */
     r->next_token = (uint32_t)(clock_boot() >> 10) | 1;
     r->dirfd = openat(env->run_dirfd, r->id, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (r->dirfd < 0) {

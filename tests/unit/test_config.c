@@ -732,7 +732,8 @@ static void what_only_the_whole_shows(void **state)
 
     check_one("dyno.default_size=none", "there is no [size none]");
     check_one("dyno.port_range=20000-20998", "999 ports, fewer than dynos_max = 1000");
-    check_one("agent.uid_range=100000-101014", "1015 users; dynos_max = 1000 and spares = 2 need 1018");
+    check_one("agent.uid_range=100000-101014",
+              "1015 users; dynos_max = 1000 and spares = 2 need 1018");
     check_one("agent.uid_range=60000-70000", "nobody");
     check_one("dyno.restart_delay=6m", "restart_delay");
     check_one("agent.state_dir=/run/dynod", "both /run/dynod");

@@ -23,8 +23,8 @@ static void the_log_can_be_opened_by_its_names(void **state)
     scoped_free char *out = NULL;
 
     (void)state;
-    out = dyno_run(&fx, "echo one > /dev/stdout; echo two > /dev/stderr; : < /dev/stdout || :",
-                   NULL);
+    out =
+        dyno_run(&fx, "echo one > /dev/stdout; echo two > /dev/stderr; : < /dev/stdout || :", NULL);
     assert_memory_equal(out, "one\ntwo\n", 8);
     if (!fx.rootless) /* whose pipe it is */
         assert_non_null(strstr(out, "Permission denied"));

@@ -42,7 +42,7 @@ static void a_counter_that_makes_no_sense_is_nothing(void **state)
 
     (void)state;
     cpu_meter_mark(&m, 9 * S, 10 * S);
-    is_percent(&m, 8 * S, 1 * S, 20 * S, 0); /* it ran backwards: another run's */
+    is_percent(&m, 8 * S, 1 * S, 20 * S, 0);   /* it ran backwards: another run's */
     is_percent(&m, 9 * S, 1 * S, 10 * S, 100); /* the mark is of now: since the start */
     is_percent(&(struct cpu_meter){0}, 9 * S, 20 * S, 20 * S, 0); /* no time has passed */
     is_percent(&(struct cpu_meter){0}, 9 * S, 21 * S, 20 * S, 0);
