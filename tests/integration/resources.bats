@@ -15,7 +15,8 @@ setup_file() {
     cat >"$STORY/app/web.pl" <<'PERL'
 use IO::Socket::INET;
 $s = IO::Socket::INET->new(LocalPort => $ENV{PORT}, Listen => 5, ReuseAddr => 1) or die;
-while ($c = $s->accept) { print $c "HTTP/1.0 200 OK\r\n\r\nweb.1 is here\n"; close $c }
+# What is not read when it is closed resets the connection.
+while ($c = $s->accept) { while (<$c>) { last if /^\r?$/ } print $c "HTTP/1.0 200 OK\r\n\r\nweb.1 is here\n"; close $c }
 PERL
     cat >"$STORY/app/Procfile" <<'PROC'
 web: exec perl web.pl
