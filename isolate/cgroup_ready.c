@@ -8,7 +8,14 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
+
+/* In what is the cgroup's. */
+static bool same_limits(const struct limits *a, const struct limits *b)
+{
+    return a->memory_quota == b->memory_quota && a->memory_max == b->memory_max &&
+           a->pids == b->pids && a->cpu_shares == b->cpu_shares &&
+           a->cpu_percent == b->cpu_percent && a->io_weight == b->io_weight;
+}
 
 int cgroup_ready(struct cgroup_tree *t, const struct limits *limits, struct err *e)
 {
@@ -16,7 +23,7 @@ int cgroup_ready(struct cgroup_tree *t, const struct limits *limits, struct err 
 
     if (t->version != CGROUP_V1)
         return 0;
-    if (t->ready && memcmp(&t->ready->limits, limits, sizeof(*limits)) != 0)
+    if (t->ready && !same_limits(&t->ready->limits, limits))
         cgroup_ready_drop(t);
     if (t->ready)
         return 0;
@@ -69,7 +76,7 @@ struct cgroup *cg_take_ready(struct cgroup_tree *t, const char *id, const struct
 {
     struct cgroup_ready *ready = t->ready;
 
-    if (!ready || memcmp(&ready->limits, limits, sizeof(*limits)) != 0)
+    if (!ready || !same_limits(&ready->limits, limits))
         return NULL;
     if (rename_levels(t, ready->cgroup->id, id) < 0)
         return NULL;
