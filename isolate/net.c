@@ -28,6 +28,7 @@ void net_freep(struct net **n)
 {
     if (!*n)
         return;
+    maker_stop(&(*n)->maker);
     net_socket_closep(&(*n)->route);
     net_socket_closep(&(*n)->filter);
     net_socket_closep(&(*n)->watch);
@@ -102,7 +103,10 @@ int net_check(const struct net_config *c, struct err *e)
 {
     scoped(net_freep) struct net *n = calloc(1, sizeof(*n));
 
-    return n ? net_parse(c, n, e) : err_set(e, ENOMEM, "check the network");
+    if (!n)
+        return err_set(e, ENOMEM, "check the network");
+    n->maker = (struct maker)MAKER_INIT;
+    return net_parse(c, n, e);
 }
 
 /* --- The machine --- */
@@ -192,6 +196,7 @@ int net_open(const struct net_config *config, struct net **ret, struct err *e)
 
     if (!n)
         return err_set(e, ENOMEM, "open the network");
+    n->maker = (struct maker)MAKER_INIT;
     int r = net_parse(config, n, e);
     n->has_ipv6 = access(FORWARD6, F_OK) == 0;
     if (r == 0 && n->range6.family && !n->has_ipv6) {

@@ -90,6 +90,15 @@ int net_remove(struct net *n, struct err *e);
  * *ret_fd is the caller's and holds the namespace, like the processes that join it. -EEXIST: the
  * kernel is still taking the last one of this slot apart; take another slot. */
 int net_make(struct net *n, uint32_t slot, uint64_t rate, int *ret_fd, struct err *e);
+/* The same ahead, by a process of its own (which it starts, where there is none yet): the calls
+ * take locks that the whole kernel shares. What it made goes with it, and with the agent. */
+int net_ask(struct net *n, uint32_t slot, uint64_t rate, struct err *e);
+/* The socket on which that process says what it made, to wait for with POLLIN; -1: there is none.
+ * Another one when it was started again: look after each net_ask(). */
+int net_asked_fd(const struct net *n);
+/* Takes what it says, in the order of what it was asked for. 1: a network, as of net_make(). 0: not
+ * yet. An error is about one that will not come; -EPIPE: none will, the process is gone. */
+int net_hear(struct net *n, int *ret_fd, struct err *e);
 /* Changes the rate of SLOT, whose namespace is NS: a descriptor of it, or a pidfd of a process in
  * it. */
 int net_set_rate(struct net *n, int ns, uint32_t slot, uint64_t rate, struct err *e);

@@ -3,6 +3,7 @@
 #define ISOLATE_NET_IMPL_H
 
 #include "base/str.h"
+#include "isolate/maker.h"
 #include "isolate/net.h"
 
 #include <libmnl/libmnl.h>
@@ -48,6 +49,7 @@ struct net {
     uint32_t slots;
     struct mnl_socket *route, *filter;
     struct mnl_socket *watch; /* hears who changes rules */
+    struct maker maker;
     unsigned seq;
     char *resolv_conf;
     char notice[256];

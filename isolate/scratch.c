@@ -364,9 +364,38 @@ int scratch_ready(struct scratches *s, const struct scratch_quota *quota, unsign
     return 1;
 }
 
+bool scratch_ready_fewer(struct scratches *s, const struct scratch_quota *quota, unsigned n)
+{
+    struct scratch_entry *entry, *last = NULL;
+    unsigned count = 0;
+
+    TAILQ_FOREACH (entry, &s->spares, link)
+        if (same_quota(&entry->quota, quota)) {
+            last = entry;
+            count++;
+        }
+    if (count <= n)
+        return false;
+    remove_spare(s, last);
+    return true;
+}
+
+bool scratch_coming(const struct scratches *s, const struct scratch_quota *quota)
+{
+    const struct scratch_entry *entry;
+    bool asked = false;
+
+    TAILQ_FOREACH (entry, &s->spares, link)
+        if (same_quota(&entry->quota, quota))
+            return false;
+    TAILQ_FOREACH (entry, &s->asked, link)
+        asked = asked || same_quota(&entry->quota, quota);
+    return asked;
+}
+
 int scratch_ready_fd(const struct scratches *s)
 {
-    return s->maker;
+    return s->maker.sock;
 }
 
 int scratch_ready_hear(struct scratches *s, struct err *e)
@@ -473,7 +502,7 @@ void scratches_freep(struct scratches **sp)
 
     if (!s)
         return;
-    scratch_maker_stop(s);
+    maker_stop(&s->maker);
     forget_asked(s);
     while ((entry = TAILQ_FIRST(&s->spares)))
         remove_spare(s, entry);

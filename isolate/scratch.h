@@ -85,6 +85,10 @@ int scratch_take(struct scratches *s, const char *name, uid_t uid, gid_t gid,
  * again for the next; 0: there is nothing to do. */
 int scratch_ready(struct scratches *s, const struct scratch_quota *quota, unsigned n,
                   struct err *e);
+/* Removes one that is ready for QUOTA, if there are more than N. False: there are not. */
+bool scratch_ready_fewer(struct scratches *s, const struct scratch_quota *quota, unsigned n);
+/* None is ready for QUOTA, but that process was asked for one. */
+bool scratch_coming(const struct scratches *s, const struct scratch_quota *quota);
 /* The socket on which that process tells of an image, to wait for with POLLIN; -1: there is none.
  * Another one when it was started again: look after each scratch_ready(). */
 int scratch_ready_fd(const struct scratches *s);

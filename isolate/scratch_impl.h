@@ -2,6 +2,7 @@
 #ifndef ISOLATE_SCRATCH_IMPL_H
 #define ISOLATE_SCRATCH_IMPL_H
 
+#include "isolate/maker.h"
 #include "isolate/scratch.h"
 
 #include <sys/queue.h>
@@ -31,8 +32,7 @@ struct scratches {
     size_t n_templates;
     struct scratch_entries dynos, spares;
     struct scratch_entries asked; /* of the maker, in this order */
-    int maker;                    /* socket to it; -1: none */
-    pid_t maker_pid;
+    struct maker maker;
     uint32_t next_project;
     uint32_t retired[SCRATCH_RETIRED_MAX];
     size_t n_retired;
@@ -47,8 +47,6 @@ int scratch_make_parts(int dir, struct err *e);
 
 /* --- scratch_maker.c ------------------------------------------------------------------------- */
 
-int scratch_maker_start(struct scratches *s, struct err *e);
-void scratch_maker_stop(struct scratches *s);
 /* Asks it for an image; starts it when there is none. */
 int scratch_maker_ask(struct scratches *s, const struct scratch_quota *quota, struct err *e);
 /* 1: an image, which is the caller's. 0: not yet. Else why the oldest that was asked for is not to

@@ -120,7 +120,7 @@ int scratches_open(const struct scratch_config *config, struct scratches **ret, 
     TAILQ_INIT(&s->dynos);
     TAILQ_INIT(&s->spares);
     TAILQ_INIT(&s->asked);
-    s->maker = -1;
+    s->maker = (struct maker)MAKER_INIT;
     s->dirfd = config->dirfd;
     (void)snprintf(s->path, sizeof(s->path), "%s", config->path);
     s->rootless = config->rootless;

@@ -330,6 +330,8 @@ static int open_helpers(struct agent *a, struct err *e)
     if (r == 0)
         ids_init(&a->ids, a->loop, a->sandbox, &a->uids, a->scratches, a->cgroups, &limits);
     if (r == 0)
+        starts_open(&a->starts);
+    if (r == 0)
         r = slots_init(&a->ports, a->config.port_first, a->config.port_last, e);
     if (r == 0 && link_wanted(&a->config))
         r = link_open(a, a->rootless ? none : first + UID_LINK, &a->link, e);

@@ -10,6 +10,7 @@
 #include "core/journal.h"
 #include "core/logger.h"
 #include "core/model.h"
+#include "core/netstock.h"
 #include "core/run.h"
 #include "core/slots.h"
 #include "core/spares.h"
@@ -61,6 +62,7 @@ struct agent {
         uint64_t restored_at;             /* the last time, CLOCK_REALTIME in microseconds */
         struct err missing;               /* errnum: why they are not in place now */
     } guard;
+    struct netstock netstock;
     struct dyno_list dynos;
     unsigned n_dynos;
     LIST_HEAD(, ending) endings;

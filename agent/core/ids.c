@@ -65,6 +65,10 @@ static int on_made(sd_event_source *s, int fd, uint32_t revents, void *userdata)
     if (scratch_ready_hear(ids->scratches, &e) < 0)
         log_warn("scratch: %s", e.text);
     watch_maker(ids);
+    if (ids->ahead) /* what was asked for may be wanted no more */
+        (void)scratch_ready_fewer(ids->scratches, &ids->quota, ids->ahead);
+    if (ids->heard)
+        ids->heard(ids->userdata);
     return 0;
 }
 
@@ -80,14 +84,42 @@ static void watch_maker(struct ids *ids)
         (void)sd_event_add_io(ids->loop, &ids->made, fd, EPOLLIN, on_made, ids);
 }
 
+/* A process makes images, and may be asked for several; a directory is made here and now. */
+static void ready_scratches(struct ids *ids, unsigned n)
+{
+    struct err ignored = ERR_INIT; /* the start that needs it will say so */
+
+    while (scratch_ready(ids->scratches, &ids->quota, n, &ignored) > 0 && n > 1)
+        ;
+    watch_maker(ids);
+}
+
+void ids_want(struct ids *ids, unsigned n)
+{
+    if (!ids->loop || scratches_way(ids->scratches) != SCRATCH_IMAGE)
+        return;
+    bool fewer = n < ids->ahead;
+
+    ids->ahead = n;
+    ready_scratches(ids, n);
+    if (fewer) /* some may be too many: starts that were taken back */
+        ids_refill(ids);
+}
+
+bool ids_coming(const struct ids *ids)
+{
+    return ids->loop && scratch_coming(ids->scratches, &ids->quota);
+}
+
 static int on_refill(sd_event_source *s, void *userdata)
 {
     struct ids *ids = userdata;
     struct err ignored = ERR_INIT; /* the start that needs it will say so */
 
     (void)s;
-    (void)scratch_ready(ids->scratches, &ids->quota, 1, &ignored);
-    watch_maker(ids);
+    ready_scratches(ids, ids->ahead > 1 ? ids->ahead : 1);
+    if (ids->ahead && scratch_ready_fewer(ids->scratches, &ids->quota, ids->ahead))
+        ids_refill(ids); /* one in a turn: the last user of a mount waits for its end */
     (void)cgroup_ready(ids->cgroups, &ids->limits, &ignored);
     if (!ids->spare_uid)
         (void)make(ids, &ids->spare_uid, &ids->spare_fd, &ignored);

@@ -22,9 +22,12 @@ struct ids {
     struct scratches *scratches;
     struct scratch_quota quota; /* of the default size: one scratch of it is kept ready, too */
     struct cgroup_tree *cgroups;
-    struct limits limits;    /* the default size's: of the cgroup that is kept ready */
-    sd_event_source *refill; /* deferred */
-    sd_event_source *made;   /* what the maker of scratches says */
+    struct limits limits;          /* the default size's: of the cgroup that is kept ready */
+    sd_event_source *refill;       /* deferred */
+    sd_event_source *made;         /* what the maker of scratches says */
+    unsigned ahead;                /* scratches that are to be ready, where a process makes them */
+    void (*heard)(void *userdata); /* after it said something; NULL: nobody waits */
+    void *userdata;
 };
 
 /* SANDBOX, UIDS, SCRATCHES and CGROUPS are borrowed. LIMITS: the default size's. */
@@ -36,6 +39,11 @@ void ids_done(struct ids *ids);
 int ids_take(struct ids *ids, uid_t *ret_uid, int *ret_fd, struct err *e);
 /* Gives a uid back. */
 void ids_put(struct ids *ids, uid_t uid);
+/* From now on N scratches, one at least, are kept ready, where a process makes them (images); asks
+ * for what is missing; those too many go. */
+void ids_want(struct ids *ids, unsigned n);
+/* No scratch is ready, but one will be soon. */
+bool ids_coming(const struct ids *ids);
 /* Makes the next one's at the next turn of the loop: for when a start is done. */
 void ids_refill(struct ids *ids);
 

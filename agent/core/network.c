@@ -215,6 +215,8 @@ int network_ready(struct agent *a, struct err *e)
         r = net_sweep(a->net, is_taken, a, &removed, e);
     if (r == 0 && removed)
         log_notice("removed %u leftover network interfaces", removed);
+    if (r == 0)
+        netstock_open(&a->netstock, a, a->spares.limits.rate_bits / 8);
     return r;
 }
 
@@ -222,6 +224,7 @@ void network_close(struct agent *a, bool empty)
 {
     struct err e = ERR_INIT;
 
+    netstock_done(&a->netstock);
     if (a->net && empty && net_remove(a->net, &e) < 0)
         log_warn("network: %s", e.text);
     sd_event_source_disable_unref(a->guard.changed);
@@ -245,6 +248,8 @@ int network_make(struct agent *a, const struct limits *limits, uint32_t *ret_slo
         *e = a->guard.missing;
         return err_wrap(e, "the network's rules are gone, without which nothing starts");
     }
+    if (netstock_take(&a->netstock, limits->rate_bits / 8, ret_slot, ret_fd))
+        return 0;
     for (int i = 0;; i++) {
         struct err told = ERR_INIT;
 

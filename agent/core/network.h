@@ -20,7 +20,8 @@ bool network_rules_text(const struct agent *a, char out[ERR_TEXT_MAX]);
 /* EMPTY: no dyno is left: nothing of the network either. */
 void network_close(struct agent *a, bool empty);
 
-/* A slot, and the namespace made for it: both the caller's. Blocks for some 0.5 ms.
+/* A slot, and the namespace made for it: both the caller's. Where none was made ahead
+ * (netstock.h) it blocks for some 0.5 ms.
  * *ret_slot 0, *ret_fd -1: the host's network. */
 int network_make(struct agent *a, const struct limits *limits, uint32_t *ret_slot, int *ret_fd,
                  struct err *e);

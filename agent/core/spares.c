@@ -212,6 +212,7 @@ void spares_want(struct spares *s, unsigned n)
     if (!s->env)
         return;
     s->wanted = n;
+    starts_stock(&s->agent->starts);
     while (s->n_ready > n)
         drop(TAILQ_LAST(&s->ready, spare_list));
     spares_refill(s);

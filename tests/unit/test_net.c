@@ -6,8 +6,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -242,7 +244,59 @@ static int life(const struct net_config *c)
     return 0;
 }
 
-static void lives(const struct net_config *c)
+/* What the process that makes networks ahead says next; -ETIMEDOUT. */
+static int hear(struct net *n, int *ret_fd, struct err *e)
+{
+    struct pollfd p = {.fd = net_asked_fd(n), .events = POLLIN};
+
+    return poll(&p, 1, 10000) == 1 ? net_hear(n, ret_fd, e) : -ETIMEDOUT;
+}
+
+static int life_ahead(const struct net_config *c)
+{
+    char name[NET_NAME_MAX];
+    struct net *n = NULL;
+    struct err e = ERR_INIT;
+    unsigned removed = 0;
+    int one = -1, two = -1, none = -1, sock = -1;
+
+    MUST(net_open(c, &n, &e) == 0);
+    MUST(net_install(n, NULL, 0, &e) == 0);
+    MUST(net_asked_fd(n) == -1);
+    MUST(net_hear(n, &none, &e) == -EPIPE);
+    e = (struct err)ERR_INIT;
+    MUST(net_ask(n, 1, 1 << 20, &e) == 0);
+    MUST(net_ask(n, 1, 0, &e) == 0); /* taken: is told, and what follows is made */
+    MUST(net_ask(n, 2, 0, &e) == 0);
+    MUST(hear(n, &one, &e) == 1);
+    MUST(hear(n, &none, &e) == -EEXIST);
+    e = (struct err)ERR_INIT;
+    MUST(hear(n, &two, &e) == 1);
+    MUST(none == -1);
+    MUST(net_hear(n, &none, &e) == 0);
+    /* They are as those that the agent makes itself. */
+    MUST(if_nametoindex(net_interface(n, 1, name)) != 0);
+    MUST(net_socket(one, AF_INET, SOCK_DGRAM, 0, &sock, &e) == 0);
+    MUST(net_set_rate(n, two, 2, 1 << 20, &e) == 0);
+    (void)kill(n->maker.pid, SIGKILL);
+    MUST(hear(n, &none, &e) == -EPIPE);
+    e = (struct err)ERR_INIT;
+    MUST(net_asked_fd(n) == -1);
+    MUST(net_ask(n, 3, 0, &e) == 0); /* another one */
+    MUST(hear(n, &none, &e) == 1);
+    MUST(net_sweep(n, keep_none, NULL, &removed, &e) == 0);
+    MUST(removed == 3);
+    pid_t maker = n->maker.pid;
+    net_freep(&n);
+    MUST(kill(maker, 0) < 0); /* it goes with the agent, and is waited for */
+    close(one);
+    close(two);
+    close(none);
+    close(sock);
+    return 0;
+}
+
+static void lives(int (*how)(const struct net_config *), const struct net_config *c)
 {
     int status;
     pid_t pid;
@@ -251,7 +305,7 @@ static void lives(const struct net_config *c)
         skip();
     pid = fork();
     if (pid == 0)
-        _exit(unshare(CLONE_NEWNET) < 0 ? 1 : life(c) != 0);
+        _exit(unshare(CLONE_NEWNET) < 0 ? 1 : how(c) != 0);
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_int_equal(status, 0);
 }
@@ -259,7 +313,7 @@ static void lives(const struct net_config *c)
 static void the_kernel_takes_it_all(void **state)
 {
     (void)state;
-    lives(&usual);
+    lives(life, &usual);
 }
 
 static void the_kernel_takes_as_little_as_there_is(void **state)
@@ -270,7 +324,13 @@ static void the_kernel_takes_as_little_as_there_is(void **state)
     c.name = "fffff";
     c.range6 = c.egress_deny = c.egress_allow = "";
     c.connections = 0;
-    lives(&c);
+    lives(life, &c);
+}
+
+static void networks_are_made_ahead(void **state)
+{
+    (void)state;
+    lives(life_ahead, &usual);
 }
 
 static void the_machine_is_probed(void **state)
@@ -332,6 +392,7 @@ int main(void)
         cmocka_unit_test(resolv_conf_works_inside),
         cmocka_unit_test(the_kernel_takes_it_all),
         cmocka_unit_test(the_kernel_takes_as_little_as_there_is),
+        cmocka_unit_test(networks_are_made_ahead),
         cmocka_unit_test(the_machine_is_probed),
     };
 

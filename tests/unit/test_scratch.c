@@ -351,14 +351,20 @@ static void a_maker_that_dies_is_replaced(void **state)
     (void)state;
     needs_root();
     must(scratches_open(&c, &s, e));
+    assert_false(scratch_coming(s, &small));
     assert_int_equal(ready(s, &small, 1), 1);
-    (void)kill(s->maker_pid, SIGKILL);
+    assert_false(scratch_coming(s, &small)); /* it is there */
+    (void)kill(s->maker.pid, SIGKILL);
     struct pollfd p = {.fd = scratch_ready_fd(s), .events = POLLIN};
     assert_int_equal(poll(&p, 1, 10000), 1);
     assert_int_equal(scratch_ready_hear(s, &why), -EPIPE);
     assert_int_equal(scratch_ready_fd(s), -1);
     assert_int_equal(ready(s, &small, 2), 1);
     assert_int_equal(count_loops(), 2);
+    assert_false(scratch_ready_fewer(s, &small, 2));
+    assert_true(scratch_ready_fewer(s, &small, 1));
+    assert_false(scratch_ready_fewer(s, &small, 1));
+    assert_loops(1);
     scratches_freep(&s);
     assert_loops(0);
 }
