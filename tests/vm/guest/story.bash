@@ -11,7 +11,7 @@ export LC_ALL=C.UTF-8
 
 # test_that NAME FUNCTION: FUNCTION with `set -e`, in a process of its own; its output when it fails.
 test_that() {
-    local rc
+    local rc began=$SECONDS
     (
         set -eE
         trap 'echo "line ${BASH_LINENO[0]}: $BASH_COMMAND" >&2' ERR
@@ -27,6 +27,7 @@ test_that() {
         { cat /job/output; diagnose; } 2>&1 | sed 's/^/# /'
         ;;
     esac
+    echo "# $((SECONDS - began)) s"
 }
 
 # Not in the short form.
@@ -81,10 +82,9 @@ gone() { ! alive "$1"; }
 # of DYNO FIELD: a field of `dyno ps --json`; DYNO is APP/web.1.
 of() { dyno ps --json | jq -r --arg d "$1" ".[] | select(.app + \"/\" + .dyno == \$d) | $2"; }
 up() { [ "$(of "$1" .state)" = up ]; }
-wait_up() {
-    local d
-    for d; do wait_for up "$d" || return 1; done
-}
+# All in one answer: programs start slowly here.
+all_up() { dyno ps --json | jq -e '[.[] | select(.state == "up") | .app + "/" + .dyno] | $ARGS.positional - . == []' --args "$@"; }
+wait_up() { wait_for all_up "$@"; }
 pids() { dyno ps --json | jq -c '[.[] | [.app, .dyno, .pid]] | sort'; }
 # How many exits are on record, of APP when one is given.
 exits() { dyno events --json | jq -s --arg a "${1:-}" \
