@@ -42,8 +42,10 @@ static void clean_up(struct spare *sp)
     struct err e = ERR_INIT;
 
     scratch_forget(env->scratches, sp->id);
-    if (sweeper_take(env->sweeper, env->scratch_dirfd, sp->id, &e) < 0 ||
-        tree_remove(s->dirfd, sp->id, &e) < 0)
+    /* Nothing was written in it. When the loop has ended, nobody sweeps any more. */
+    int r = s->closing ? tree_remove(env->scratch_dirfd, sp->id, &e)
+                       : sweeper_take(env->sweeper, env->scratch_dirfd, sp->id, &e);
+    if (r < 0 || tree_remove(s->dirfd, sp->id, &e) < 0)
         log_warn("%s: %s", sp->id, e.text);
     if (sp->uid)
         ids_put(&s->agent->ids, sp->uid);

@@ -200,6 +200,7 @@ void spares_done(struct spares *s)
     if (!s->env)
         return;
     s->wanted = 0;
+    s->closing = true;
     (void)spares_shed(s); /* together, they end in the time of one */
     while ((sp = TAILQ_FIRST(&s->dying)))
         spare_end_now(sp);

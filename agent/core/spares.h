@@ -49,6 +49,7 @@ struct spares {
     struct spare_list ready, dying;
     struct dress dress;
     uint64_t rest_until; /* boot usec: none is made before */
+    bool closing;        /* the loop does not run any more */
     int dirfd;           /* RUNTIME/spare */
     sd_event_source *refill;
     bool complained; /* that none can be made, since the last that could */

@@ -150,22 +150,26 @@ def judge(found):
 def bench_pool(agent, rounds):
     """A pool that is hit, by one that is dressed or not, and what filling it costs, apart. (That it is empty costs what
     "ours" does.)"""
-    hits, start_cpu, refill_cpu = {"dressed": [], "undressed": []}, [], []
+    hits, start_cpu, refill_cpu, missed = {"dressed": [], "undressed": []}, [], [], 0
     for _ in range(rounds):
         settle(agent)
         idle, before = scheduled_ms([agent.proc.pid]), status_spares(agent)
         took = oneoff_ms(agent, BY_HAND)
         taken = status_spares(agent)
+        if taken["taken"] == before["taken"]:  # on a busy machine one may be in its execve still
+            missed += 1
+            settle(agent)
+            continue
         hits["dressed" if taken["taken_dressed"] > before["taken_dressed"] else "undressed"].append(took)
         busy = scheduled_ms([agent.proc.pid])
         settle(agent)
-        if taken["taken"] != before["taken"] + 1:
-            sys.exit(f"bench: the start took no spare: {before}, {taken}")
         start_cpu.append(busy - idle)
         refill_cpu.append(status_spares(agent)["made_us"] / 1e3)
     for how, all_of in hits.items():
         if all_of:
             row(f"pool hit, {how}", statistics.median(all_of), note=f"of {len(all_of)}; the least {min(all_of):.3f} ms")
+    if missed:
+        row("  starts that found the spare not done yet", missed, "")
     row("  dynod's CPU from request to gone, with the refills in it", statistics.median(start_cpu))
     row("  making one spare, dynod stands still for", statistics.median(refill_cpu))
 
