@@ -202,6 +202,7 @@ bool network_rules_text(const struct agent *a, char out[ERR_TEXT_MAX])
 
 int network_ready(struct agent *a, struct err *e)
 {
+    struct limits limits;
     unsigned removed = 0;
 
     if (!a->net)
@@ -216,7 +217,9 @@ int network_ready(struct agent *a, struct err *e)
     if (r == 0 && removed)
         log_notice("removed %u leftover network interfaces", removed);
     if (r == 0)
-        netstock_open(&a->netstock, a, a->spares.limits.rate_bits / 8);
+        r = dyno_limits_of(a, a->config.default_size, &limits, e);
+    if (r == 0)
+        netstock_open(&a->netstock, a, limits.rate_bits / 8);
     return r;
 }
 
