@@ -64,9 +64,10 @@ in_dyno() {
     nsenter --net="/proc/$pid/ns/net" "$@"
 }
 net() { python3 "$APPS/net/net.py" "$@"; }
-# A server in a namespace: SIDE ARG...
+# A server in a namespace: SIDE ARG... (no function of a function: $! is to be the server itself)
 server() {
-    "in_$1" python3 "$APPS/net/net.py" "${@:2}" </dev/null >/dev/null 2>&1 3>&- 4>&- &
+    nsenter --net="/proc/$(cat "$STORY/$1.pid")/ns/net" python3 "$APPS/net/net.py" "${@:2}" \
+        </dev/null >/dev/null 2>&1 3>&- 4>&- &
     echo $! >>"$STORY/servers"
 }
 
@@ -247,8 +248,7 @@ wait_for_rules() {
 @test "(root) the host's loopback is out of reach of forged packets; without the guard it is not" {
     # Root in the dyno's network: what a dyno could do after a kernel bug gave it that network.
     local got="$STORY/loopback"
-    in_host python3 "$APPS/net/net.py" canary "$got" </dev/null >/dev/null 2>&1 3>&- 4>&- &
-    echo $! >>"$STORY/servers"
+    server host canary "$got"
     wait_for has_canary
     in_dyno net/web.1 ip route replace table 7 127.0.0.0/8 via "$(gateway)" dev eth0 onlink
     in_dyno net/web.1 ip rule add pref 0 to 127.0.0.0/8 lookup 7
