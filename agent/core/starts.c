@@ -32,15 +32,13 @@ static uint64_t this_turn(const struct starts *s)
 
 static int on_turn(sd_event_source *source, void *userdata);
 
-/* All that is pending now comes before the next turn: the loop takes equals in the order in which
- * they became pending. sd_event_source_set_priority(3) */
+/* All that is pending now comes before the next turn: of equals the loop takes what has been pending
+ * for longest. So it is a new source each time; one that is only enabled again has been pending ever
+ * since it was made (sd_event_add_defer(3)), and would come before all else. */
 static void ask_for_turn(struct starts *s)
 {
-    int r = s->turn ? 0 : sd_event_add_defer(s->agent->loop, &s->turn, on_turn, s);
-
-    if (r >= 0)
-        r = sd_event_source_set_enabled(s->turn, SD_EVENT_ONESHOT);
-    if (r < 0)
+    s->turn = sd_event_source_disable_unref(s->turn);
+    if (sd_event_add_defer(s->agent->loop, &s->turn, on_turn, s) < 0)
         log_err("starts: no memory");
 }
 
