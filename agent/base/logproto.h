@@ -13,8 +13,11 @@
  *        descriptor [0]: where to write the answer; closed at its end. A reader that does not read
  *        never blocks the dynos: lines it misses are counted and told (L10).
  *    {"forget": {"app": S}}                                the app is gone: drop its tail
- *    {"forget_inc": {"inc": ID}}                           the dyno's end is recorded: drop its
- * spool logs -> dynod
+ *    {"forget_inc": {"inc": ID}}                           the dyno's end is recorded: drop its spool
+ *    {"keep": {"incs": {ID: true, ...}, "apps": {APP: true, ...}}}
+ *        after each hello: all that are known, every other one is forgotten, because a death may have
+ *        cost it its "forget". Without "apps" they all stay.
+ *  logs -> dynod
  *    {"hello": {"seq": N}}     first: the highest SEQ that is on record
  *    {"ack": {"seq": N}}       everything up to SEQ is on record
  *    {"eof": {"inc": ID}}      that pipe was read to its end, and all of it is on record

@@ -59,12 +59,37 @@ static void on_log_eof(void *userdata, const char *inc)
         run_log_eof(r);
 }
 
+/* What dynod-logs is to keep: what is said while it is dead, or while we are, it does not hear. */
+static void tell_known(struct agent *a)
+{
+    json_t *incs = json_object(), *apps = a->forgetful ? NULL : json_object();
+    const struct ending *ending;
+    const struct dyno *d;
+    bool whole = incs && (apps || a->forgetful);
+
+    TAILQ_FOREACH (d, &a->dynos, link)
+        if (d->run)
+            whole = json_object_set_new(incs, run_id(d->run), json_true()) == 0 && whole;
+    LIST_FOREACH (ending, &a->endings, link)
+        whole = json_object_set_new(incs, run_id(ending->run), json_true()) == 0 && whole;
+    for (size_t i = 0; apps && i < model_n_apps(a->model); i++)
+        whole =
+            json_object_set_new(apps, model_app_at(a->model, i)->name, json_true()) == 0 && whole;
+    if (whole) {
+        logger_keep(a->logger, incs, apps);
+        return;
+    }
+    json_decref(incs);
+    json_decref(apps);
+}
+
 static void on_logs_restarted(void *userdata)
 {
     struct agent *a = userdata;
     struct dyno *d;
     struct ending *ending, *next;
 
+    tell_known(a);
     TAILQ_FOREACH (d, &a->dynos, link)
         if (d->run)
             run_reopen_log(d->run);

@@ -288,6 +288,15 @@ void logger_forget_inc(struct logger *lg, const char *inc)
     forget(lg, "forget_inc", "inc", inc);
 }
 
+void logger_keep(struct logger *lg, json_t *incs, json_t *apps)
+{
+    json_t *frame = json_pack("{s:{s:o,s:o*}}", "keep", "incs", incs, "apps", apps);
+
+    if (frame) /* no memory: the next one says it */
+        send_frame(lg, frame, NULL, 0);
+    json_decref(frame);
+}
+
 void logger_forget_app(struct logger *lg, const char *app)
 {
     forget(lg, "forget", "app", app);

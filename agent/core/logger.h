@@ -37,6 +37,9 @@ void logger_line(struct logger *lg, const char *dyno, const char *fmt, ...)
 /* FD is taken. */
 int logger_query(struct logger *lg, const json_t *query, int fd, struct err *e);
 void logger_forget_inc(struct logger *lg, const char *inc);
+/* After a hello: every incarnation and app but these is forgotten; APPS NULL: no app is. Both are
+ * objects with the names as keys, and taken. */
+void logger_keep(struct logger *lg, json_t *incs, json_t *apps);
 void logger_forget_app(struct logger *lg, const char *app);
 
 #endif

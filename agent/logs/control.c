@@ -189,6 +189,29 @@ static int on_forget_inc(struct logs *l, const json_t *j, struct frame *f, struc
     return 0;
 }
 
+static int on_keep(struct logs *l, const json_t *j, struct frame *f, struct err *e)
+{
+    const json_t *incs = json_object_get(j, "incs"), *apps = json_object_get(j, "apps");
+    int r = 0;
+
+    (void)f;
+    if (!json_is_object(incs) || (apps && !json_is_object(apps)))
+        return err_say(e, EBADMSG, "\"keep\" without its names");
+    for (struct dyno *d = l->dynos, *next; d; d = next) {
+        next = d->next;
+        if (json_object_get(incs, d->inc) || d->forgotten)
+            continue;
+        d->forgotten = true;
+        logdyno_run(d);
+    }
+    for (struct app *app = l->apps, *next; apps && app && r == 0; app = next) {
+        next = app->next;
+        if (!json_object_get(apps, app->name) && !app->forgotten)
+            r = app_forget(l, app, e);
+    }
+    return r < 0 ? r : logs_drop_spools(l, incs, e);
+}
+
 static const struct verb {
     const char *name;
     int (*fn)(struct logs *l, const json_t *j, struct frame *f, struct err *e);
@@ -198,6 +221,7 @@ static const struct verb {
     {"query", on_query},
     {"forget", on_forget},
     {"forget_inc", on_forget_inc},
+    {"keep", on_keep},
 };
 
 static void on_frame(void *userdata, struct frame *f)

@@ -20,7 +20,7 @@ struct found {
     struct app *app; /* whose tail is being read */
 };
 
-static int load_entry(struct logs *l, const char *name, struct err *e)
+static int load_entry(struct logs *l, const char *name, const json_t *keep, struct err *e)
 {
     char app_name[APP_NAME_MAX + 1], inc[LOG_INC_MAX + 1];
     size_t len = strlen(name);
@@ -29,6 +29,7 @@ static int load_entry(struct logs *l, const char *name, struct err *e)
     uint64_t gen;
     int r = 0;
 
+    (void)keep;
     if (len > 4 && !strcmp(name + len - 4, ".new")) {
         (void)unlinkat(l->dirfd, name, 0); /* the write that a death interrupted never happened */
     } else if (tail_name_parse(name, app_name, &gen)) {
@@ -41,7 +42,9 @@ static int load_entry(struct logs *l, const char *name, struct err *e)
     return r;
 }
 
-static int load_names(struct logs *l, struct err *e)
+typedef int (*on_name)(struct logs *l, const char *name, const json_t *keep, struct err *e);
+
+static int each_name(struct logs *l, on_name fn, const json_t *keep, struct err *e)
 {
     scoped_fd fd = openat(l->dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     scoped(dir_closep) DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
@@ -55,9 +58,23 @@ static int load_names(struct logs *l, struct err *e)
         struct dirent *entry = readdir(dir);
         if (!entry)
             return errno ? err_set(e, errno, "list the directory") : 0;
-        r = load_entry(l, entry->d_name, e);
+        r = fn(l, entry->d_name, keep, e);
     }
     return r;
+}
+
+static int drop_spool(struct logs *l, const char *name, const json_t *keep, struct err *e)
+{
+    char inc[LOG_INC_MAX + 1];
+
+    if (!spool_name_parse(name, inc) || json_object_get(keep, inc) || logdyno_find(l, inc))
+        return 0;
+    return spool_remove(l->dirfd, inc, e);
+}
+
+int logs_drop_spools(struct logs *l, const json_t *keep, struct err *e)
+{
+    return each_name(l, drop_spool, keep, e);
 }
 
 static int by_inc(const void *a, const void *b)
@@ -159,7 +176,7 @@ static void tell_rest(struct logs *l)
 int logs_load(struct logs *l, struct err *e)
 {
     struct found f = {.logs = l};
-    int r = load_names(l, e);
+    int r = each_name(l, load_entry, NULL, e);
 
     if (r < 0)
         return r;

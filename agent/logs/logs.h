@@ -102,6 +102,8 @@ void app_collect(struct logs *l, struct app *app);
 /* load.c: what an earlier process left in the directory */
 #define SEQ_FILE "seq" /* the highest SEQ, where no tail has it any more */
 int logs_load(struct logs *l, struct err *e);
+/* Removes the spools of those that nobody holds and KEEP, an object, does not name. */
+int logs_drop_spools(struct logs *l, const json_t *keep, struct err *e);
 
 /* dyno.c: from pipes to records */
 struct dyno *logdyno_find(const struct logs *l, const char *inc);

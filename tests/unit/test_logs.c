@@ -188,6 +188,56 @@ static void what_left_a_pipe_is_not_lost_with_it(void **state)
     close(fds[1]);
 }
 
+static bool there(int dir, const char *name)
+{
+    return faccessat(dir, name, F_OK, 0) == 0;
+}
+
+/* What is said while somebody is dead is not heard: what is known is said again. */
+static void what_nobody_knows_is_forgotten(void **state)
+{
+    scoped_fd dir = state_dir(state);
+    struct agent a;
+    int fds[2], more[2];
+
+    make_pipe(fds);
+    make_pipe(more);
+    put(fds[1], "one\n");
+    put(more[1], "two\n");
+    agent_start(&a, dir);
+    say_open(&a, 0, "shop/web.1", fds[0]);
+    say_open(&a, 1, "blog/web.1", more[0]);
+    say_line(&a, 5, "gone/web.1", "five");
+    WAIT(&a, a.acked == 5);
+    expect_answer(&a, json_pack("{s:s}", "app", "shop"), "app[web.1]: one\n");
+    agent_kill(&a);
+    int fd = openat(dir, "inc-7.spool", O_WRONLY | O_CREAT, 0600); /* of which no record tells */
+    assert_true(fd >= 0);
+    close(fd);
+    agent_start(&a, dir);
+    WAIT(&a, a.hello == 5);
+    /* A frame that is none changes nothing; without apps they stay. */
+    say(&a, json_pack("{s:{s:s}}", "keep", "incs", "inc-0"), -1);
+    say(&a, json_pack("{s:{s:{s:b,s:b}}}", "keep", "incs", "inc-0", 1, "inc-1", 1), -1);
+    expect_answer(&a, json_pack("{s:s}", "app", "gone"), "heroku[web.1]: five\n");
+    assert_true(there(dir, "inc-0.spool") && there(dir, "inc-1.spool"));
+    assert_false(there(dir, "inc-7.spool"));
+    say(&a, json_pack("{s:{s:{s:b},s:{s:b}}}", "keep", "incs", "inc-0", 1, "apps", "shop", 1), -1);
+    expect_answer(&a, json_object(), "app[web.1]: one\n");
+    assert_true(there(dir, "inc-0.spool"));
+    assert_false(there(dir, "inc-1.spool"));
+    /* The number stays, although the app that had it went. */
+    agent_kill(&a);
+    agent_start(&a, dir);
+    WAIT(&a, a.hello == 5);
+    expect_answer(&a, json_object(), "app[web.1]: one\n");
+    agent_stop(&a);
+    close(fds[0]);
+    close(fds[1]);
+    close(more[0]);
+    close(more[1]);
+}
+
 static void an_end_is_told_to_each_dynod(void **state)
 {
     scoped_fd dir = state_dir(state);
@@ -533,6 +583,7 @@ int main(int argc, char **argv)
         IN_DIR(json_lines_are_objects),
         IN_DIR(a_platform_line_is_there_once),
         IN_DIR(what_left_a_pipe_is_not_lost_with_it),
+        IN_DIR(what_nobody_knows_is_forgotten),
         IN_DIR(an_end_is_told_to_each_dynod),
         IN_DIR(a_huge_line_comes_in_pieces),
         IN_DIR(a_stalled_reader_blocks_nobody_and_is_told),
