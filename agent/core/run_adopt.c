@@ -14,8 +14,11 @@
 #include <sys/socket.h>
 
 #define ADOPT_TRIES 3
-#define ADOPT_PATIENCE                                                                             \
-    (10 * USEC_PER_SEC) /* for a child in the middle of its steps to become dyno-init */
+/* For a child in the middle of its steps to become dyno-init, and for one that has to wait for a
+ * processor. Counted in looks of a loop that runs: that we stood still, or the machine did, is not
+ * its silence. */
+#define ADOPT_LOOK  (1 * USEC_PER_SEC)
+#define ADOPT_LOOKS 30
 
 /* Processes, but no way to their dyno-init: somebody took the files away. In a start, the socket
  * comes before the cgroup. */
@@ -67,7 +70,14 @@ bool run_nobody_listens(int errnum)
            errnum == ECONNRESET;
 }
 
-/* It took the connection and never answered: it will not come up. */
+static int on_silent(sd_event_source *s, uint64_t usec, void *userdata);
+
+static int look_again(struct run *r)
+{
+    return timer_set(r->env->loop, &r->timer, "run-adopt", clock_boot() + ADOPT_LOOK, on_silent, r);
+}
+
+/* It took the connection and did not answer yet; in the end it will not come up. */
 static int on_silent(sd_event_source *s, uint64_t usec, void *userdata)
 {
     struct run *r = userdata;
@@ -75,11 +85,11 @@ static int on_silent(sd_event_source *s, uint64_t usec, void *userdata)
 
     (void)s;
     (void)usec;
+    if (r->link && ++r->adopt_looks < ADOPT_LOOKS && look_again(r) >= 0)
+        return 0;
     /* A connection that broke may have done so on our side. */
     while (!r->link && r->adopt_tries++ < ADOPT_TRIES) {
-        if (run_connect_init(r, &e) == 0 &&
-            timer_set(r->env->loop, &r->timer, "run-adopt", clock_boot() + ADOPT_PATIENCE,
-                      on_silent, r) >= 0)
+        if (run_connect_init(r, &e) == 0 && look_again(r) >= 0)
             return 0;
         if (run_nobody_listens(e.errnum))
             return on_dead(NULL, 0, r);
@@ -101,8 +111,7 @@ static int on_paused(sd_event_source *s, uint64_t usec, void *userdata)
     r->timer = sd_event_source_disable_unref(r->timer); /* the next has another handler */
     if (run_adopt_paused(r))
         r->ops->started(r->owner, r, NULL);
-    else if (timer_set(r->env->loop, &r->timer, "run-adopt", clock_boot() + ADOPT_PATIENCE,
-                       on_silent, r) < 0)
+    else if (look_again(r) < 0)
         log_err("%s: no memory for a timer", r->id);
     return 0;
 }
@@ -135,7 +144,7 @@ int run_adopt(struct run_env *env, const struct run_trace *trace, const struct d
     if (!alive && !run_nobody_listens(why.errnum))
         rc = err_wrap(&why, "adopt %s, run %s", dyno_name_text(name, dyno), trace->id);
     else if ((rc = timer_set(env->loop, &r->timer, "run-adopt",
-                             alive && !r->paused ? clock_boot() + ADOPT_PATIENCE : 0,
+                             alive && !r->paused ? clock_boot() + ADOPT_LOOK : 0,
                              !alive      ? on_dead
                              : r->paused ? on_paused
                                          : on_silent,

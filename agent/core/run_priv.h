@@ -58,7 +58,7 @@ struct run {
     uint64_t oom_kills;         /* that were told */
     unsigned oom_looks;
     bool paused, over;
-    unsigned cleanup_tries, adopt_tries, relinks;
+    unsigned cleanup_tries, adopt_tries, adopt_looks, relinks;
     uint32_t next_token;
     LIST_HEAD(, pending_exec) execs;
 };

@@ -119,6 +119,23 @@ trace_of() { grep -l "\"type\":\"$1\"" "$AGENT"/run/run/*/run.json; }
     same "$(exits | jq length)" 0
 }
 
+@test "a dyno-init that has to wait for a processor is not taken for dead" {
+    local pid init
+    start sleeper=1
+    wait_up adopt/sleeper.1
+    pid=$(of adopt/sleeper.1 .pid)
+    init=$pid
+    [ "$(awk '/^NSpid/ { print $NF }' "/proc/$pid/status")" = 1 ] || init=$(ps -o ppid= -p "$pid" | tr -d ' ')
+    agent_kill KILL
+    kill -STOP "$init"
+    agent_again
+    sleep 12 # more than an agent in a hurry would wait
+    kill -CONT "$init"
+    wait_up adopt/sleeper.1
+    is adopt/sleeper.1 .pid "$pid"
+    same "$(exits | jq length)" 0
+}
+
 @test "the last words in the pipe of a run whose end is on record are its own app's" {
     local logs
     logs=$(helper_pid dynod-logs)

@@ -9,7 +9,8 @@ setup_file() {
     slug_from "$ROOT/docs/examples/hello" "$STORY/hello.tgz"
     store_add "$STORY/hello.tgz" hello.tgz
     head -c 900 "$STORY/hello.tgz" >"$STORY/www/truncated.tgz"
-    head -c 20000 /dev/urandom >"$STORY/www/noise.tgz"
+    # Of all that noise may begin with, "<" would be taken for a page.
+    { printf '\1'; head -c 20000 /dev/urandom; } >"$STORY/www/noise.tgz"
     echo "just words" | gzip >"$STORY/www/words.tgz"
     echo '<!DOCTYPE html><title>Maintenance</title>' >"$STORY/www/page.html"
     : >"$STORY/www/nothing.tgz"
