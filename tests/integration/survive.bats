@@ -170,6 +170,7 @@ running_onces() {
     start stubborn=2,numbers=1
     wait_up life/stubborn.1 life/stubborn.2 life/numbers.1
     wait_logged life/stubborn.1 ready
+    wait_logged life/numbers.1 "number 60" # enough to judge by
     local pids pid
     pids=$(dyno ps --json | jq -r '.[].pid')
     dyno_background stop life >/dev/null 2>&1
