@@ -16,13 +16,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 
 #include <cmocka.h>
+
+#include "cgroup_child.h"
 
 static struct cgroup_tree *tree;
 #define NOBODY 65534u /* the user of that name */
@@ -55,26 +56,6 @@ static void read_level(const char *controller, const char *id, const char *file,
         fail_msg("%s: %s", path, strerror(errno));
     buf[n] = '\0';
     close(fd);
-}
-
-/* A child in the cgroup that runs FN. */
-static pid_t start_in(struct cgroup *c, void (*fn)(void))
-{
-    struct cgroup_join join;
-    struct err e = ERR_INIT;
-
-    ok(cgroup_join_prepare(c, &join, &e), &e);
-    pid_t pid = fork();
-    if (pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        for (size_t i = 0; i < join.n_tasks; i++)
-            if (write(join.tasks[i], "0", 1) != 1)
-                _exit(99);
-        fn();
-        _exit(0);
-    }
-    cgroup_join_done(&join);
-    return pid;
 }
 
 static void remove_soon(struct cgroup **c)

@@ -12,12 +12,13 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
+
+#include "cgroup_child.h"
 
 static const struct limits usual = {
     .memory_quota = 64 << 20, .memory_max = 128 << 20, .pids = 77, .cpu_shares = 512};
@@ -71,6 +72,12 @@ static const char *only(char *out, size_t cap)
     return out;
 }
 
+static void stay(void)
+{
+    for (;;)
+        pause();
+}
+
 static uint64_t number(struct cgroup *c, enum controller ctrl, const char *file)
 {
     return cg_get_u64(c, ctrl, file, 0);
@@ -80,7 +87,6 @@ static void the_next_dyno_gets_it(void **state)
 {
     struct cgroup *c, *again;
     struct err e = ERR_INIT;
-    struct cgroup_join join;
     char name[64], before[64];
 
     (void)state;
@@ -96,17 +102,7 @@ static void the_next_dyno_gets_it(void **state)
     assert_int_equal(number(c, CTRL_CPU, "cpu.shares"), 512);
     assert_true(cgroup_oom_fd(c) >= 0);
     /* Who joins is in it, in every hierarchy. */
-    ok(cgroup_join_prepare(c, &join, &e), &e);
-    pid_t pid = fork();
-    if (pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        for (size_t i = 0; i < join.n_tasks; i++)
-            if (write(join.tasks[i], "0", 1) != 1)
-                _exit(1);
-        for (;;)
-            pause();
-    }
-    cgroup_join_done(&join);
+    pid_t pid = start_in(c, stay);
     for (int i = 0; i < 1000 && number(c, CTRL_PIDS, "pids.current") == 0; i++)
         usleep(1000);
     for (int i = 0; i < CTRL_COUNT; i++)

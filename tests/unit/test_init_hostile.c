@@ -53,6 +53,14 @@ static void hear(int conn, struct init_event *ev)
         close(fds[i]);
 }
 
+/* Whatever else it says before. */
+static void hear_exit(int ctl, struct init_event *ev)
+{
+    do
+        hear(ctl, ev);
+    while (ev->kind != INIT_EXITED);
+}
+
 /* How long a new agent waits for the first word, in microseconds. */
 static uint64_t time_hello(const struct dyno *d, int *ret_conn)
 {
@@ -93,9 +101,7 @@ static void stopping_everybody_does_not_stop_init(void **state)
     ask_exec(&d, 100, false);
     assert_true(time_hello(&d, &second) < UINT64_C(2000000) * (uint64_t)fixture_slowness());
     dyno_request(second, INIT_STOP, 0, SIGTERM, NULL, 0);
-    do
-        hear(second, &ev);
-    while (ev.kind != INIT_EXITED);
+    hear_exit(second, &ev);
     assert_int_equal(WTERMSIG(ev.status), SIGTERM);
     dyno_done(&d, second);
     close(second);
@@ -112,9 +118,7 @@ static void a_stop_reaches_who_is_stopped(void **state)
     dyno_expect(d.ctl, INIT_STARTED, &ev);
     dyno_read(&d, d.log, "on\n");
     dyno_request(d.ctl, INIT_STOP, 0, SIGTERM, NULL, 0);
-    do
-        hear(d.ctl, &ev);
-    while (ev.kind != INIT_EXITED);
+    hear_exit(d.ctl, &ev);
     assert_int_equal(WEXITSTATUS(ev.status), 3);
     dyno_done(&d, d.ctl);
 }
@@ -156,9 +160,7 @@ static void a_storm_of_orphans_leaves_time_for_the_agent(void **state)
         usleep(50000);
     }
     dyno_request(conns[4], INIT_SIGNAL, 0, SIGKILL, NULL, 0);
-    do
-        hear(conns[4], &ev);
-    while (ev.kind != INIT_EXITED);
+    hear_exit(conns[4], &ev);
     dyno_done(&d, conns[4]);
     for (int i = 0; i < 5; i++)
         close(conns[i]);
@@ -187,9 +189,7 @@ static void a_forged_sigterm_is_not_from_outside(void **state)
         dyno_sh(&fx, &d, &o, ways[i]);
         dyno_read(&d, d.log, NULL);
         assert_string_equal(d.out, "0");
-        do
-            hear(d.ctl, &ev);
-        while (ev.kind != INIT_EXITED);
+        hear_exit(d.ctl, &ev);
         struct pollfd pfd = {.fd = d.spawned.pidfd, .events = POLLIN};
         assert_int_equal(poll(&pfd, 1, 300), 0);
         dyno_done(&d, d.ctl);

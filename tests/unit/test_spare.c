@@ -54,6 +54,14 @@ static void done(struct dyno *d, struct plan *p, int launch)
     must(tree_remove(fx.dirfd, d->name, e));
 }
 
+/* It was not told to run anything. */
+static void runs_nothing(const struct dyno *d)
+{
+    struct pollfd pfd = {.fd = d->log, .events = POLLIN};
+
+    assert_int_equal(poll(&pfd, 1, 20), 0);
+}
+
 static bool status_has(pid_t pid, const char *line)
 {
     char path[64], text[4096];
@@ -238,9 +246,7 @@ static void a_dressed_one_serves_nobody_else(void **state)
     p.slug_fd = slug;
     p.limits.pids++;
     assert_int_equal(take(&d, &p, &cut, &why), -EINVAL);
-    /* It was not told to run anything. */
-    struct pollfd pfd = {.fd = d.log, .events = POLLIN};
-    assert_int_equal(poll(&pfd, 1, 20), 0);
+    runs_nothing(&d);
     done(&d, &p, launch);
 }
 
@@ -257,9 +263,7 @@ static void a_step_that_fails_fails_the_start(void **state)
     assert_int_equal(unlinkat(p.scratch_fd, "work", AT_REMOVEDIR), 0);
     assert_int_equal(take(&d, &p, &cut, &why), -ENOENT);
     assert_non_null(strstr(why.text, "mount the slug"));
-    /* It was not told to run anything. */
-    struct pollfd pfd = {.fd = d.log, .events = POLLIN};
-    assert_int_equal(poll(&pfd, 1, 20), 0);
+    runs_nothing(&d);
     p.hostname = "not/a/name";
     assert_int_equal(take(&d, &p, &cut, &why), -EINVAL);
     done(&d, &p, launch);
