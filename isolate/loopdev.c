@@ -56,6 +56,7 @@ static int choose(int control, int try, int *number)
 int loopdev_take(int file, bool read_only, char path[LOOPDEV_PATH_MAX], int *ret_fd, struct err *e)
 {
     scoped_fd control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+    struct err last = ERR_INIT; /* of the last try: success tells of none */
     int r = -EBUSY, number = -1;
 
     if (control < 0)
@@ -64,9 +65,12 @@ int loopdev_take(int file, bool read_only, char path[LOOPDEV_PATH_MAX], int *ret
     for (int try = 0; try < TRIES && r < 0; try++) {
         if (choose(control, try, &number) < 0)
             return err_set(e, errno, "find a free loop device");
-        r = take_number(number, file, read_only, path, ret_fd, e);
+        last = (struct err)ERR_INIT;
+        r = take_number(number, file, read_only, path, ret_fd, &last);
         if (r != -EBUSY && (r != -ENOENT || try < TRIES_FREE || try >= TRIES_NEXT))
             break;
     }
+    if (r < 0)
+        *e = last;
     return r;
 }

@@ -22,9 +22,7 @@ static void answer(const struct maker_job *job, const struct err *begun, const v
     struct err e = *begun;
     scoped_fd fd = -1;
 
-    if (!e.errnum)
-        (void)job->make(job->context, request, &fd, &e);
-    if (e.errnum)
+    if (!e.errnum && job->make(job->context, request, &fd, &e) < 0)
         fd_closep(&fd);
     if (fd_send(FD_SOCKET, &e, sizeof(e), &fd, fd >= 0 ? 1 : 0) < 0)
         _exit(0); /* the agent is gone */
