@@ -35,7 +35,8 @@ long told_number(const char *name)
 
 static const struct attack *find(const char *name)
 {
-    const struct attack *const tables[] = {file_probes, process_probes, kernel_probes};
+    const struct attack *const tables[] = {file_probes, process_probes, kernel_probes,
+                                           runtime_probes};
 
     for (size_t t = 0; t < sizeof(tables) / sizeof(tables[0]); t++)
         for (const struct attack *p = tables[t]; p->name; p++)

@@ -22,7 +22,7 @@ static inline int result(long r)
     return r < 0 ? errno : 0;
 }
 
-extern const struct attack file_probes[], process_probes[], kernel_probes[];
+extern const struct attack file_probes[], process_probes[], kernel_probes[], runtime_probes[];
 
 /* probe_syscalls.c: every system call number, asked for in earnest. Prints "ABI NUMBER ANSWER". */
 int every_syscall(void);

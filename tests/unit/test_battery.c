@@ -128,6 +128,8 @@ static const struct row {
     {36, "reboot", KILLED + SIGSYS, SECCOMP, ALWAYS, NULL},
     {36, "read-implies-exec", EPERM, SECCOMP, ALWAYS, NULL},
     {36, "accounting", EPERM, SECCOMP | USER | CAPS, OF_ROOT, NULL},
+    {37, "ring-or-epoll", EPERM, SECCOMP, ALWAYS, NULL}, /* and the work was done all the same */
+    {37, "go-start", 0, 0, ALWAYS, NULL},
     {43, "cgroup-file", ENOENT, ROOT | USER, OF_ROOT, NULL},
     {43, "cgroup-path", STOPPED, CGROUP, OF_ROOT, NULL},
     {0, "write-stack", ANY, RO | LANDLOCK | USER, OF_ROOT, NULL},
