@@ -68,8 +68,23 @@ same() { [ "$1" = "$2" ] || fail "expected: $2, found: $1"; }
 alive() { grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$1/status"; }
 gone() { ! alive "$1"; }
 
+# free_port: never the same twice, and nobody else's meanwhile, not while its server is restarted either:
+# neither the kernel nor an agent of these stories gives out those, and the other user's are others.
 free_port() {
-    perl -MIO::Socket::INET -e 'print IO::Socket::INET->new(LocalAddr => "127.0.0.1", Listen => 1)->sockport'
+    local first=10000
+    is_root || first=15000
+    perl -MIO::Socket::INET -e '
+        my ($first, $number, $file) = @ARGV;
+        my $n = -e $file ? do { open my $f, "<", $file; <$f> } : $number;
+        for (1 .. 5000) {
+            my $port = $first + ++$n % 5000;
+            IO::Socket::INET->new(LocalAddr => "0.0.0.0", LocalPort => $port, Proto => "tcp") or next;
+            open my $f, ">", $file or die "$file: $!";
+            print $f $n;
+            print $port;
+            exit;
+        }
+        die "no port is free";' "$first" "$(cksum <<<"$STORY" | cut -d' ' -f1)" "$STORY/last-port"
 }
 
 # --- the story ------------------------------------------------------------------------------------------
@@ -185,14 +200,13 @@ agent_left_nothing() {
     left=$(agent_leftovers)
     [ -z "$left" ] || { printf 'left behind:\n%s\n' "$left"; tail -n 20 "$AGENT/dynod.log"; return 1; }
 }
-# Every process that runs one of this story's programs: "PID EXE".
+# Every process that runs one of this story's programs: "PID EXE". A dyno-init's link has no path, but leads to
+# the file. (Asking about one process after the other takes minutes on a machine that has much to do.)
 story_processes() {
-    local exe link
-    for link in /proc/[0-9]*/exe; do
-        exe=$(readlink "$link" 2>/dev/null) || continue
-        # A dyno-init's link has no path, but leads to the file.
-        [[ $exe != "$STORY"/* && ! $link -ef $BIN/dyno-init ]] || echo "$(cut -d/ -f3 <<<"$link") $exe"
-    done
+    {
+        find /proc/[0-9]*/exe -maxdepth 0 -lname "$STORY/*" -printf '%p %l\n'
+        find -L /proc/[0-9]*/exe -maxdepth 0 -samefile "$BIN/dyno-init" -printf '%p dyno-init\n'
+    } 2>/dev/null | cut -d/ -f3- | sed 's,/exe , ,' | sort -u -k 1,1
 }
 agent_leftovers() {
     local range
