@@ -18,13 +18,14 @@ from fleet import Fleet, Refused
 from http_server import Server, need
 
 NUMBER = (int, float)
-SIZE_MAX = 100  # dynos of one type, in a formation given to us
+SIZE_MAX = 100    # dynos of one type, in a formation given to us
+RESULT_MS = 5000  # for the agent's answer to a person's order
 PAGE = pathlib.Path(__file__).with_name("page.html")
 
 
 class Controller:
-    def __init__(self, fleet, record=None):
-        self.fleet, self.record = fleet, record
+    def __init__(self, fleet, record=None, result_ms=RESULT_MS):
+        self.fleet, self.record, self.result_ms = fleet, record, result_ms
 
     # --- for agents: these four are the protocol --------------------------------------------------
 
@@ -148,7 +149,8 @@ class Controller:
 
     def told(self, agent, command):
         """Waits a moment for the agent's answer; `result` is null when there is none yet."""
-        return {"agent": agent, "command": command, "result": self.fleet.wait_result(agent, command, 5)}
+        return {"agent": agent, "command": command,
+                "result": self.fleet.wait_result(agent, command, self.result_ms / 1000)}
 
 
 def dyno_checked(d):
@@ -187,6 +189,7 @@ def arguments(argv):
     p.add_argument("--heartbeat-ms", type=int, default=10000)
     p.add_argument("--ttl-ms", type=int, default=30000)
     p.add_argument("--poll-ms", type=int, default=25000)
+    p.add_argument("--result-ms", type=int, default=RESULT_MS, help="how long an order waits for its result")
     p.add_argument("--ready", help="a file to write both addresses into, as JSON, when everything listens")
     p.add_argument("--record", help="append what agents send, for the test that knows the schema")
     return p.parse_args(argv)
@@ -218,7 +221,7 @@ def tokens_of(path):
 def main(argv, make=Controller, make_fleet=Fleet):
     args = arguments(argv)
     fleet = make_fleet(args.store, args.heartbeat_ms, args.ttl_ms, args.poll_ms)
-    controller = make(fleet, open(args.record, "a", encoding="utf-8") if args.record else None)
+    controller = make(fleet, open(args.record, "a", encoding="utf-8") if args.record else None, args.result_ms)
     agents = Server(address(args.agents), controller.agent_routes(), tls_context(args), tokens_of(args.token_file))
     people = Server(address(args.people), controller.people_routes(), loopback_only=True)
     done = threading.Event()

@@ -53,7 +53,7 @@ class FakeAgent:
         self.delta = {"from": 1, "dynos": {}, "gone": []}
         self.exits, self.results, self.instance, self.told_instance = [], [], self.instance_now(False), True
         self.session, self.seq, self.beats, self.snapshot = None, 0, 0, False
-        self.acks_lost = 0       # so many reports arrive without our hearing of it
+        self.acks_lost = 0       # so many reports of exits arrive without our hearing of it
         self.registrations = 0
         self.up_after = 0.05
         for app, dyno in list(self.memory["wanted"]):
@@ -141,7 +141,7 @@ class FakeAgent:
             self.delta = {"from": self.state, "dynos": {}, "gone": []}
         try:
             answer = self.call("POST", "reports", body)
-            if self.acks_lost:
+            if self.acks_lost and exits:
                 self.acks_lost -= 1
                 raise Away("the acknowledgement got lost")
         except Away as e:

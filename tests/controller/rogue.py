@@ -124,8 +124,8 @@ class RogueFleet(Fleet):
 
 
 class Rogue(controller.Controller):
-    def __init__(self, fleet, record=None):
-        super().__init__(fleet, record)
+    def __init__(self, *args):
+        super().__init__(*args)
         self.faults, self.state, self.calls = [], {"bytes": 0}, Counter()
 
     def agent_routes(self):

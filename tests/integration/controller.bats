@@ -6,9 +6,9 @@ CONTROLLER=$BATS_TEST_DIRNAME/../controller
 
 selftest() { "$PYTHON" -B "$CONTROLLER/selftest.py" "$@" 3>&- 4>&-; }
 
-@test "start, scale, stop, drain, lost agents, capacity: dynos go where they belong" { selftest Fleet; }
+@test "start, scale, stop, drain, lost agents, capacity: dynos go where they belong" { selftest Fleet Lost; }
 @test "killed, replaced, older than the agent: its memory" { selftest Memory; }
-@test "sessions, hashes, long-polls, bad requests, the page" { selftest Protocol; }
+@test "sessions, hashes, long-polls, bad requests, the page" { selftest Protocol LongPoll; }
 @test "TLS: a token or a certificate" { selftest Tls; }
 @test "the scheduler and the hash alone" { selftest Plan Hash; }
 @test "the documents, the schema and the controller say the same" {

@@ -34,7 +34,7 @@ controller_start() {
     shift
     printf '%s\n' --store "$dir/store.db" --agents "127.0.0.1:$(cat "$dir/agents")" \
         --people "127.0.0.1:$(cat "$dir/people")" --cert "$CTL/ca/server.pem" --key "$CTL/ca/server.key" \
-        --token-file "$CTL/token" --heartbeat-ms 400 --ttl-ms 2000 --poll-ms 1000 \
+        --token-file "$CTL/token" --heartbeat-ms 400 --ttl-ms 20000 --poll-ms 1000 --result-ms 30000 \
         --record "$CTL/record" --ready "$dir/ready" "$@" >"$dir/options"
     controller_again "$name"
 }
@@ -61,10 +61,10 @@ controllers_end() {
 }
 
 # ask PATH / tell PATH [JSON]: the controller's people API; WHO names another than "one".
-ask() { curl -sS --max-time 20 "http://localhost:$(cat "$CTL/${WHO:-one}/people")$(prefixed "$1")"; }
+ask() { curl -sS --max-time "$PATIENCE" "http://localhost:$(cat "$CTL/${WHO:-one}/people")$(prefixed "$1")"; }
 tell() {
     local body=${2-}
-    curl -sS --max-time 20 -d "${body:-"{}"}" "http://localhost:$(cat "$CTL/${WHO:-one}/people")$(prefixed "$1")"
+    curl -sS --max-time "$PATIENCE" -d "${body:-"{}"}" "http://localhost:$(cat "$CTL/${WHO:-one}/people")$(prefixed "$1")"
 }
 prefixed() { case $1 in /*) echo "$1" ;; *) echo "/v1/$1" ;; esac; }
 
@@ -124,7 +124,7 @@ agent_link_start() {
         -o dyno.stop_grace=3s -o dyno.restart_delay=300ms -o dyno.restart_delay_max=1s "$@"
 }
 # link FIELD: of the link's status, as the agent's API has it.
-status() { curl -sS --max-time 10 --unix-socket "$AGENT/run/api.sock" http://dynod/v1/status; }
+status() { curl -sS --max-time "$PATIENCE" --unix-socket "$AGENT/run/api.sock" http://dynod/v1/status; }
 link() { status | jq -r ".link | $1"; }
 link_is() { [ "$(link "$1")" = "$2" ]; }
 counted() { [ "$(link ".counts[\"$1\"] // 0")" -gt "${2:-0}" ]; }
