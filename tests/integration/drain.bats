@@ -19,20 +19,33 @@ PROC
 setup() {
     rm -rf "$AGENT" && mkdir -p "$AGENT"
     echo "$BIN" >"$AGENT/bin"
-    agent_start -o dyno.restart_delay=300ms -o dyno.stop_grace=2s
+    # No test has to be done with something before a grace is over: the stubborn end when a test says so.
+    agent_start -o dyno.restart_delay=300ms -o dyno.stop_grace=10m
 }
 teardown() {
     [ ! -e "$STORY/waiter" ] || kill -KILL "$(cat "$STORY/waiter")" 2>/dev/null || true
     rm -f "$STORY/waiter"
+    if [[ $(dyno ps --json) == *stubborn* ]]; then
+        agent_kill KILL
+        short_grace
+    fi
     agent_end
 }
 teardown_file() { rm -f "$AGENT/pid"; story_end; }
 
 begin() { dyno start shop --slug "file://$STORY/drain.tgz" -m "$1" "${@:2}"; }
-api() { curl -sS --max-time 10 --unix-socket "$AGENT/run/api.sock" "$@"; }
+api() { curl -sS --max-time "$PATIENCE" --unix-socket "$AGENT/run/api.sock" "$@"; }
 instance() { api http://dynod/v1/instance | jq -r "$1"; }
 running() { dyno ps --json | jq '[.[] | select(.pid != 0)] | length'; }
 runs() { [ "$(running)" = "$1" ]; }
+# For the next agent.
+short_grace() { printf '%s\n' -o dyno.stop_grace=1s >>"$AGENT/options"; }
+begin_stubborn() {
+    begin "$@"
+    wait_logged shop/stubborn.1 ready # else SIGTERM is its end
+}
+end_stubborn() { kill -KILL "$(of shop/stubborn.1 .pid)"; }
+starts_of() { dyno events | grep -c "$1 provisioning -> starting"; }
 
 # A `dyno drain` that waits meanwhile; its words go to $STORY/drain.out, its status to `waiter_ended`.
 drain_meanwhile() {
@@ -86,15 +99,18 @@ waiter_says() { grep -q -- "$1" "$STORY/drain.out"; }
 }
 
 @test "a crashed dyno is not restarted while the instance drains" {
-    begin stubborn=1,crashing=1 --no-wait
-    wait_up shop/stubborn.1
+    begin_stubborn stubborn=1,crashing=1 --no-wait
     wait_logged shop/crashing.1 begins
     dyno drain --no-wait
-    wait_for runs 0
+    wait_for runs 1
     local n
-    n=$(logs shop/crashing.1 | grep -c begins)
-    sleep 1.5
-    same "$(logs shop/crashing.1 | grep -c begins)" "$n"
+    n=$(starts_of crashing.1)
+    sleep 1.5 # its restart would take less
+    same "$(starts_of crashing.1)" "$n"
+    end_stubborn
+    wait_for runs 0
+    sleep 0.5
+    same "$(starts_of crashing.1)" "$n"
 }
 
 # As an agent leaves it that dies between having written the drain down and having acted on it.
@@ -110,7 +126,7 @@ begun_again() { [ "$(begun)" -gt 2 ]; }
 
 @test "kill -9 of dynod: what it left waiting for a restart is not restarted by one that drains" {
     agent_kill
-    agent_start -o dyno.restart_delay=60s -o dyno.stop_grace=2s
+    agent_start -o dyno.restart_delay=60s
     begin crashing=1 --no-wait
     wait_for begun_twice # the first restart is immediate
     wait_for is_crashed
@@ -120,7 +136,7 @@ begun_again() { [ "$(begun)" -gt 2 ]; }
     wait_for runs 0
     sleep 1.5
     same "$(begun)" 2
-    same "$(dyno events | grep -c "crashing.1 provisioning -> starting")" 2
+    same "$(starts_of crashing.1)" 2
     same "$(dyno ps --json | jq length)" 0
     dyno undrain
     wait_for begun_again
@@ -143,13 +159,14 @@ begun_again() { [ "$(begun)" -gt 2 ]; }
 }
 
 @test "kill -9 of dynod in the middle: the drain goes on, and whoever waits for it too" {
-    begin web=1,stubborn=1
+    begin_stubborn web=1,stubborn=1
     local pid
     pid=$(of shop/stubborn.1 .pid)
     drain_meanwhile
     wait_logged shop/stubborn.1 ignoring
     agent_kill KILL
     alive "$pid"
+    short_grace
     agent_again
     same "$(instance .draining)" true
     waiter_ended 0
@@ -163,10 +180,11 @@ begun_again() { [ "$(begun)" -gt 2 ]; }
 }
 
 @test "an agent that stays away ends the wait, not the drain" {
-    begin stubborn=1
+    begin_stubborn stubborn=1
     drain_meanwhile
     wait_for waiter_says "1 dyno still runs"
     agent_kill KILL
+    short_grace
     waiter_ended 1
     has "$(cat "$STORY/drain.err")" "no agent listens"
     agent_again
@@ -175,31 +193,36 @@ begun_again() { [ "$(begun)" -gt 2 ]; }
 }
 
 @test "Ctrl-C ends the wait, not the drain; somebody's undrain ends it, too" {
-    begin stubborn=1
+    begin_stubborn stubborn=1
     drain_meanwhile
     wait_for waiter_says "1 dyno still runs"
     kill -INT "$WAITER"
     waiter_ended 130
     has "$(cat "$STORY/drain.err")" "still drains"
     same "$(instance .draining)" true
+    end_stubborn
     wait_for runs 0
     dyno undrain
     wait_up shop/stubborn.1
+    ready_again() { [ "$(logs shop/stubborn.1 | grep -c ': ready')" = 2 ]; }
+    wait_for ready_again
     drain_meanwhile
     wait_for waiter_says "1 dyno still runs"
     dyno undrain
     waiter_ended 1
     has "$(cat "$STORY/drain.err")" "took the drain back"
+    end_stubborn
     wait_up shop/stubborn.1
 }
 
 @test "--deadline is kept and shown; a wrong one is refused and changes nothing" {
-    begin stubborn=1
+    begin_stubborn stubborn=1
     run -0 dyno drain --no-wait --deadline 90s
     [[ $output =~ "draining (operator): 1 dyno still runs, deadline in 1m"[0-9]+s ]]
     local left
     left=$(instance '((.deadline | sub("[.].*"; "Z") | fromdate) - now) | floor')
     ((left > 60 && left <= 90))
+    end_stubborn
     wait_for runs 0
     # Another drain sets another deadline.
     run -0 dyno drain --no-wait --deadline 10m --json
