@@ -18,6 +18,14 @@ static void say(struct end_cause *c, const char *name, enum fault fault, const c
     (void)snprintf(c->text, sizeof(c->text), "%s", text);
 }
 
+/* What SIGKILL ended: who could have told the status may have been among it. */
+static void say_killed(struct end_cause *c, const char *name, enum fault fault, const char *text)
+{
+    say(c, name, fault, text);
+    if (c->exit_status < 0)
+        c->exit_status = shell_status(SIGKILL);
+}
+
 /* The command ended by itself. */
 static void classify_status(const struct end_facts *f, struct end_cause *c)
 {
@@ -56,16 +64,16 @@ void end_classify(const struct end_facts *f, struct end_cause *ret)
     if (f->failed) {
         say(&c, "start-failed", f->failed->fault, f->failed->text);
     } else if (f->oom_kills > 0 && f->oom_own) {
-        say(&c, "memory", FAULT_APP, "memory quota vastly exceeded (R15)");
+        say_killed(&c, "memory", FAULT_APP, "memory quota vastly exceeded (R15)");
     } else if (f->oom_kills > 0 && killed(f)) {
-        say(&c, "machine-memory", FAULT_PLATFORM,
-            "killed because the machine ran out of memory, not for a limit of its own");
+        say_killed(&c, "machine-memory", FAULT_PLATFORM,
+                   "killed because the machine ran out of memory, not for a limit of its own");
     } else if (f->boot_timeout) {
-        say(&c, "boot-timeout", FAULT_APP, "did not bind to $PORT in time (R10)");
+        say_killed(&c, "boot-timeout", FAULT_APP, "did not bind to $PORT in time (R10)");
     } else if (f->attach_failed) {
         say(&c, "attach-failed", FAULT_OPERATOR, "nobody came to its terminal (R13)");
     } else if (f->exit_timeout) {
-        say(&c, "exit-timeout", FAULT_APP, "did not exit in time after SIGTERM (R12)");
+        say_killed(&c, "exit-timeout", FAULT_APP, "did not exit in time after SIGTERM (R12)");
     } else if (f->start_errno) {
         c.name = "start-failed";
         c.fault = FAULT_APP;
@@ -73,8 +81,8 @@ void end_classify(const struct end_facts *f, struct end_cause *ret)
         (void)snprintf(c.text, sizeof(c.text), "the command could not be executed: %s",
                        strerrordesc_np(f->start_errno));
     } else if (f->detached) {
-        say(&c, "detached", FAULT_OPERATOR,
-            "its client went away and it did not react to SIGHUP (R16)");
+        say_killed(&c, "detached", FAULT_OPERATOR,
+                   "its client went away and it did not react to SIGHUP (R16)");
     } else if (f->told_to_stop) {
         say(&c, "stopped", FAULT_OPERATOR, "stopped");
     } else if (!f->status_known) {

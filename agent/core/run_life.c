@@ -16,8 +16,10 @@
 #include <sys/pidfd.h>
 #include <sys/wait.h>
 
-#define KILL_PAUSE_FIRST                                                                           \
-    (500 * USEC_PER_MSEC) /* SIGKILL through dyno-init had no effect: next means */
+/* For dyno-init, asked to kill all, to tell of the end: it is there for the status, and taking down
+ * gigabytes of memory takes seconds. Shorter than drain.h's margin. */
+#define KILL_PATIENCE    (4 * USEC_PER_SEC)
+#define KILL_PAUSE_FIRST (500 * USEC_PER_MSEC) /* SIGKILL had no effect: once more */
 #define KILL_PAUSE_MAX   (10 * USEC_PER_SEC)
 #define LOG_EOF_PATIENCE (60 * USEC_PER_SEC) /* for dynod-logs to read what the pipe holds */
 #define CLEANUP_PAUSE    (2 * USEC_PER_MSEC) /* a dying process still counts in its cgroup */
@@ -420,7 +422,7 @@ void run_kill(struct run *r)
         r->kill_pause = KILL_PAUSE_FIRST;
         if (r->link && r->report_fd < 0) {
             run_request(r, INIT_SIGNAL, SIGKILL);
-            set_timer(r, "run-kill", r->kill_pause, on_kill);
+            set_timer(r, "run-kill", KILL_PATIENCE, on_kill);
             return;
         }
     }

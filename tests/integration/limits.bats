@@ -64,6 +64,32 @@ tojson() { cat; }
         grep -q 'SIGTERM .*R12 .*SIGKILL status 137'
 }
 
+# The first process of DYNO's namespace.
+init_of() {
+    local pid
+    pid=$(of "$1" .pid)
+    [ "$(awk '/^NSpid/ { print $NF }' "/proc/$pid/status")" = 1 ] || pid=$(ps -o ppid= -p "$pid" | tr -d ' ')
+    echo "$pid"
+}
+
+@test "SIGKILL: dyno-init has time to tell the status, where it cannot it is known" {
+    local init
+    start slow stubborn=2
+    wait_up slow/stubborn.1 slow/stubborn.2
+    wait_logged slow/stubborn.1 "stubborn started"
+    wait_logged slow/stubborn.2 "stubborn started"
+    init=$(init_of slow/stubborn.1)
+    kill -STOP "$init" "$(init_of slow/stubborn.2)" # as if what it waits for took its time
+    dyno stop slow
+    wait_logged slow/stubborn.1 'heroku[stubborn.1]: Stopping process with SIGKILL'
+    sleep 1
+    kill -CONT "$init"
+    wait_logged slow/stubborn.1 'heroku[stubborn.1]: Process exited with status 137'
+    same "$(last_event slow stubborn.1 exit | jq -c '[.cause, .status, .evidence.wait_status]')" '["exit-timeout",137,9]'
+    wait_logged slow/stubborn.2 'heroku[stubborn.2]: Process exited with status 137'
+    same "$(last_event slow stubborn.2 exit | jq -c '[.cause, .status, .evidence.wait_status]')" '["exit-timeout",137,null]'
+}
+
 @test "R14: over the quota it is reported and runs on (root)" {
     only_root "memory limits need cgroups"
     echo EAT_MB=700 >"$STORY/eat"

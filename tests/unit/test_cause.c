@@ -69,14 +69,30 @@ static void what_we_did_comes_first(void **state)
                               .oom_kills = 1,
                               .oom_own = true},
            "memory", FAULT_APP, 137);
-    expect((struct end_facts){.started = true, .oom_kills = 1, .oom_own = true}, "memory",
-           FAULT_APP, -1);
     expect((struct end_facts){.started = true,
                               .status_known = true,
                               .status = SIGKILL,
                               .detached = true,
                               .oneoff = true},
            "detached", FAULT_OPERATOR, 137);
+}
+
+/* dyno-init, killed too, did not tell; it is known all the same. */
+static void what_sigkill_ended_has_its_status(void **state)
+{
+    (void)state;
+    expect((struct end_facts){.started = true, .oom_kills = 1, .oom_own = true}, "memory",
+           FAULT_APP, 137);
+    expect((struct end_facts){.started = true, .boot_timeout = true}, "boot-timeout", FAULT_APP,
+           137);
+    expect((struct end_facts){.started = true, .exit_timeout = true, .told_to_stop = true},
+           "exit-timeout", FAULT_APP, 137);
+    expect((struct end_facts){.started = true, .detached = true, .oneoff = true}, "detached",
+           FAULT_OPERATOR, 137);
+    /* Of these it is not. */
+    expect((struct end_facts){.started = true, .told_to_stop = true}, "stopped", FAULT_OPERATOR,
+           -1);
+    expect((struct end_facts){.started = true}, "init-lost", FAULT_PLATFORM, -1);
 }
 
 /* Whose memory it was that there was none of. */
@@ -92,7 +108,7 @@ static void a_kill_for_memory_is_not_always_the_apps(void **state)
     expect(f, "machine-memory", FAULT_PLATFORM, 137);
     f = machine;
     f.status_known = false; /* dyno-init was the victim */
-    expect(f, "machine-memory", FAULT_PLATFORM, -1);
+    expect(f, "machine-memory", FAULT_PLATFORM, 137);
     /* A child was killed; the command's own end came later. */
     f = machine;
     f.status = EXITED(4);
@@ -114,6 +130,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whose_doing),
         cmocka_unit_test(what_we_did_comes_first),
+        cmocka_unit_test(what_sigkill_ended_has_its_status),
         cmocka_unit_test(a_kill_for_memory_is_not_always_the_apps),
     };
 
