@@ -32,7 +32,8 @@ teardown_file() {
 }
 setup() { imds_take "$SPOT"; }
 
-spot_in() { imds_put "$SPOT" "{\"action\": \"terminate\", \"time\": \"$(date -u -d "+$1 seconds" +%Y-%m-%dT%H:%M:%SZ)\"}"; }
+# spot_at SECONDS: since 1970
+spot_at() { imds_put "$SPOT" "{\"action\": \"terminate\", \"time\": \"$(date -u -d "@$1" +%Y-%m-%dT%H:%M:%SZ)\"}"; }
 draining() { status | jq -r .instance.draining; }
 drains() { [ "$(draining)" = "$1" ]; }
 asked_again() { [ "$(imds_asked "$1")" -gt "$2" ]; }
@@ -86,21 +87,23 @@ asked_again() { [ "$(imds_asked "$1")" -gt "$2" ]; }
     local deadline
     released shop '{"web": 1, "worker": 1}'
     deadline=$(($(date +%s) + 30))
-    spot_in 30
+    spot_at "$deadline"
     wait_for drains true
+    # They run on, for their replacements to come up elsewhere first.
+    up shop/web.1
+    up shop/worker.1
     same "$(status | jq -r .instance.reason)" spot
     wait_for instance_is .instance.draining true
     instance_is .instance.reason spot
     same "$(date -d "$(instance .instance.deadline)" +%s)" "$deadline"
     ordered_is "refused draining" start '{"app": "shop", "dynos": ["worker.2"]}'
     run ! dyno run --app shop -- true
-    # They run on, for their replacements to come up elsewhere first.
-    up shop/web.1
-    up shop/worker.1
     has "$(dyno ps 2>&1)" spot
     wait_for none_runs shop
-    (($(date +%s) < deadline)) || fail "the deadline is over"
-    (($(date +%s) > deadline - 20)) || fail "they were ended too early: $((deadline - $(date +%s))) s before"
+    local ended
+    ended=$(date -d "$(last_event shop web.1 exit | jq -r .t)" +%s)
+    ((ended < deadline)) || fail "the deadline was over"
+    ((ended > deadline - 20)) || fail "they were ended too early: $((deadline - ended)) s before"
     same "$(last_event shop web.1 exit | jq -r '.cause + " " + .fault')" "stopped operator"
 }
 
@@ -113,7 +116,7 @@ asked_again() { [ "$(imds_asked "$1")" -gt "$2" ]; }
     drains false
     released shop '{"worker": 1}'
     # The same notice once more is a new one.
-    spot_in 3600
+    spot_at $(($(date +%s) + 3600))
     wait_for drains true
     up shop/worker.1
     dyno undrain
