@@ -34,12 +34,14 @@ static const struct cell table[DYNO_STATES][DEV_EVENTS] = {
         [DEV_LEAVE]        = GO(LEAVING,      LEAVE),
         [DEV_OOM]          = GO(CRASHING,     KILL_R15),
         [DEV_PAUSE]        = GO(PAUSED,       PAUSE),
+        [DEV_SPAWN_FAILED] = GO(CRASHED,      CRASH), /* adopted, and its files are gone */
         [DEV_EXIT]         = GO(CRASHED,      CRASH),
     },
     [DYNO_PAUSED] = {
         [DEV_STOP]         = GO(STOPPING,     TERM), /* it has left the route already */
         [DEV_OOM]          = GO(CRASHING,     KILL_R15),
         [DEV_RESUME]       = GO(UP,           RESUME),
+        [DEV_SPAWN_FAILED] = GO(CRASHED,      CRASH),
         [DEV_EXIT]         = GO(CRASHED,      CRASH),
     },
     [DYNO_LEAVING] = {
