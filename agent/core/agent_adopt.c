@@ -99,7 +99,8 @@ static void complete_trace(struct agent *a, struct run_trace *t, const json_t *e
     json_decref(end);
 }
 
-/* An agent may die after it has reported an end and before it has written so into the trace. */
+/* An agent may die after it has reported an end and before it has written so into the trace, or may
+ * have had no room for that. */
 static void complete_traces(struct agent *a, struct run_trace *traces, size_t n)
 {
     scoped(json_freep) json_t *events = events_list(a->events, 0, EVENTS_KEPT);
@@ -111,7 +112,7 @@ static void complete_traces(struct agent *a, struct run_trace *traces, size_t n)
                                   ? run_trace_find(traces, n, json_str(event, "run", ""))
                                   : NULL;
 
-        if (t && !t->recorded)
+        if (t && !json_object_get(t->record, "end"))
             complete_trace(a, t, event);
     }
 }

@@ -421,7 +421,7 @@ static void take_record(struct dyno *d, const struct run_trace *trace)
      * now: not ours to give back. */
     if (d->uid && !slots_take(&a->uids, d->uid))
         d->uid = 0;
-    if (d->port && !d->port_given && !slots_take(&a->ports, d->port) && end)
+    if (d->port && !d->port_given && !slots_take(&a->ports, d->port) && trace->recorded)
         d->port = 0;
     if (end && !d->last_exit)
         d->last_exit = json_incref(json_object_get(end, "exit"));

@@ -117,11 +117,15 @@ int run_dir_fill(const struct run_env *env, const char *place, const char *id, i
     int r = unix_listen(path, SOCK_SEQPACKET, 0600, &sock, e);
     if (r < 0)
         return r;
-    int fd = openat(dirfd, RUN_EXIT, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    scoped_fd fd = openat(dirfd, RUN_EXIT, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0)
         return err_set(e, errno, "make the exit record");
+    /* Its room is its own before anything runs: an end must be on record where the disk is full. */
+    if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, sizeof(struct init_event)) < 0 &&
+        (errno == ENOSPC || errno == EDQUOT))
+        return err_set(e, errno, "make room for the exit record");
     *ret_listen = TAKE_FD(sock);
-    *ret_exit = fd;
+    *ret_exit = TAKE_FD(fd);
     return 0;
 }
 
@@ -380,5 +384,8 @@ int run_record_end(struct run *r, const json_t *fields, struct err *e)
 {
     if (json_object_set(r->record, "end", (json_t *)(uintptr_t)fields) < 0)
         return err_set(e, ENOMEM, "record the end of %s", r->id);
-    return run_write_record(r, e);
+    int ret = run_write_record(r, e);
+    if (ret < 0)
+        run_mark_told(r->dirfd, ".");
+    return ret;
 }

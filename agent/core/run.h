@@ -186,7 +186,7 @@ void run_exec_signal(struct run *r, uint32_t token, int signo);
 struct run_trace {
     char id[RUN_ID_MAX];
     json_t *record; /* run.json: "record", and "end" when its end is recorded */
-    bool recorded;  /* "end" is there: how it ended is on record */
+    bool recorded;  /* "end" is there, or a mark that it was told: how it ended is on record */
     bool clean;     /* nothing else of it is left: a tombstone */
     bool guessed;   /* "record" has only what the id and the kernel tell; nothing of it runs on */
 };

@@ -13,8 +13,9 @@
 #define RUN_RECORD     "run.json"
 #define RUN_SOCKET     "init.sock"
 #define RUN_EXIT       "exit"
-#define RUN_STOP       "stop"      /* it is there: run_stop() was called */
-#define RUN_HELD       "held"      /* it is there: run_hold() was called */
+#define RUN_TOLD       "told" /* RUN_EXIT: its end is on record, and run.json had no room for it */
+#define RUN_STOP       "stop" /* it is there: run_stop() was called */
+#define RUN_HELD       "held" /* it is there: run_hold() was called */
 #define RUN_FULL       "disk-full" /* it is there: that was told */
 #define RUN_PAUSED     "paused"    /* it is there: run_pause() was called */
 #define RUN_OVER       "over"      /* it is there: run_note_over() */
@@ -96,6 +97,9 @@ int run_dir_fill(const struct run_env *env, const char *place, const char *id, i
                  int *ret_listen, int *ret_exit, struct err *e);
 /* run.json anew. */
 int run_write_record(struct run *r, struct err *e);
+/* The end of the run in DIR (below DIRFD) is on record, and run.json cannot say so: where the disk
+ * is full a name can still be changed. */
+void run_mark_told(int dirfd, const char *dir);
 
 /* --- Pausing (run_pause.c) --- */
 

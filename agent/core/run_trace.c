@@ -87,7 +87,7 @@ static int trace_read(const struct run_env *env, const char *id, struct run_trac
     if (v < RUN_RECORD_OLDEST || !json_is_object(json_object_get(record, "record")))
         return err_say(e, EBADMSG, RUN_RECORD " is of no version that this agent knows");
     *ret = (struct run_trace){.record = TAKE_PTR(record)};
-    ret->recorded = json_object_get(ret->record, "end") != NULL;
+    ret->recorded = json_object_get(ret->record, "end") || exists(env, id, RUN_TOLD);
     ret->clean = ret->recorded && !exists(env, id, RUN_SOCKET);
     (void)snprintf(ret->id, sizeof(ret->id), "%.*s", (int)sizeof(ret->id) - 1, id);
     return 0;
@@ -110,7 +110,20 @@ int run_trace_record(struct run_env *env, struct run_trace *trace, const json_t 
     if (json_object_set(trace->record, "end", (json_t *)(uintptr_t)fields) < 0)
         return err_set(e, ENOMEM, "record the end of %s", trace->id);
     trace->recorded = true; /* whatever becomes of the file: this agent knows */
-    return write_trace(env, trace, e);
+    int rc = write_trace(env, trace, e);
+    if (rc < 0 && !exists(env, trace->id, RUN_TOLD))
+        run_mark_told(env->run_dirfd, trace->id);
+    return rc;
+}
+
+void run_mark_told(int dirfd, const char *dir)
+{
+    char from[PATH_MAX_RUN], to[PATH_MAX_RUN];
+
+    (void)snprintf(from, sizeof(from), "%s/" RUN_EXIT, dir);
+    (void)snprintf(to, sizeof(to), "%s/" RUN_TOLD, dir);
+    if (renameat(dirfd, from, dirfd, to) < 0)
+        log_warn("%s: its end may be reported again: %s", dir, strerror(errno));
 }
 
 bool run_told_to_stop(const struct run *r)
@@ -386,7 +399,8 @@ static int guess(struct traces *t, const struct bad *b, const struct ucred *cred
                  struct err *e)
 {
     /* The end of a run is on record before these two go. */
-    bool open_end = exists(t->env, b->name, RUN_SOCKET) || exists(t->env, b->name, RUN_EXIT);
+    bool open_end = (exists(t->env, b->name, RUN_SOCKET) || exists(t->env, b->name, RUN_EXIT)) &&
+                    !exists(t->env, b->name, RUN_TOLD);
     char kept[RUN_KEPT_MAX];
     struct dyno_name name = {0};
 

@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -537,6 +538,91 @@ static void where_nothing_can_be_kept_the_agent_goes_on(void **state)
     assert_false(was_killed(pid));
 }
 
+/* --- Where there is no room --- */
+
+/* As on a full disk: nothing can be written, but names can be changed. */
+static void set_room(bool room)
+{
+    static rlim_t max;
+    struct rlimit limit;
+
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    if (!room)
+        max = limit.rlim_cur;
+    limit.rlim_cur = room ? max : 0;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+static void an_exit_record_has_its_room_before_anything_runs(void **state)
+{
+    scoped_fd dirfd = -1, listening = -1, record = -1;
+    struct err e = ERR_INIT;
+    struct stat st;
+
+    (void)state;
+    assert_int_equal(run_dir_new(place.env.run_dirfd, RUN, &dirfd, &e), 0);
+    assert_int_equal(run_dir_fill(&place.env, "run", RUN, dirfd, &listening, &record, &e), 0);
+    assert_int_equal(fstat(record, &st), 0);
+    assert_int_equal(st.st_size, 0); /* nothing has ended */
+    bool can = fallocate(record, FALLOC_FL_KEEP_SIZE, 0, 1) == 0 || errno != EOPNOTSUPP;
+    assert_true(st.st_blocks > 0 || !can);
+}
+
+static void without_room_an_end_is_told_once(void **state)
+{
+    const struct dyno_name name = {.app = "shop", .type = "web", .num = 1};
+    json_t *end = json_pack("{s:i}", "crashes", 1);
+    struct err e = ERR_INIT;
+    struct run *r = NULL;
+
+    (void)state;
+    put(RUN, "run.json", v1_running);
+    put(RUN, "exit", "");
+    look(1, 0);
+    assert_false(place.traces[0].recorded);
+    assert_int_equal(run_new(&place.env, RUN, &name, NULL, NULL, &r, &e), 0);
+    r->dirfd = openat(place.env.run_dirfd, RUN, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    r->record = json_deep_copy(place.traces[0].record);
+    set_room(false);
+    assert_int_equal(run_record_end(r, end, &e), -EFBIG);
+    set_room(true);
+    run_freep(&r);
+    json_decref(end);
+    expect_text("run/" RUN "/run.json", v1_running);
+    look(1, 0);
+    assert_true(place.traces[0].recorded && place.traces[0].clean);
+    assert_string_equal(json_str(record_of(0), "app", ""), "shop");
+}
+
+/* An agent died between the report and the trace, and the next one has no room either. */
+static void without_room_a_trace_is_completed_once(void **state)
+{
+    json_t *end = json_pack("{s:i}", "crashes", 1);
+    struct err e = ERR_INIT;
+
+    (void)state;
+    put(RUN, "run.json", v1_running);
+    put(RUN, "exit", "");
+    look(1, 0);
+    set_room(false);
+    assert_int_equal(run_trace_record(&place.env, &place.traces[0], end, &e), -EFBIG);
+    set_room(true);
+    json_decref(end);
+    look(1, 0);
+    assert_true(place.traces[0].recorded && place.traces[0].clean);
+}
+
+static void a_torn_file_of_a_told_end_is_removed(void **state)
+{
+    (void)state;
+    put(RUN, "run.json", "{");
+    put(RUN, "init.sock", "");
+    put(RUN, "told", "");
+    look(0, 1);
+    assert_int_equal(place.told[0].outcome, RUN_ODD_REMOVED);
+    assert_false(there("run/" RUN));
+}
+
 #define placed(test) cmocka_unit_test_setup_teardown(test, place_make, place_drop)
 
 int main(void)
@@ -556,8 +642,13 @@ int main(void)
         placed(strangers_are_put_away),
         placed(only_the_newest_are_kept),
         placed(where_nothing_can_be_kept_the_agent_goes_on),
+        placed(an_exit_record_has_its_room_before_anything_runs),
+        placed(without_room_an_end_is_told_once),
+        placed(without_room_a_trace_is_completed_once),
+        placed(a_torn_file_of_a_told_end_is_removed),
     };
 
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN);
     return cmocka_run_group_tests_name("run_trace", tests, NULL, NULL);
 }
