@@ -32,7 +32,7 @@
 #include <cmocka.h>
 
 #define INNER_UID  28000u /* as root; rootless: the user's own */
-#define DYNO_UID   200000u
+#define UIDS_MAX   1000   /* users that one test may take */
 #define WAIT_MSEC  (15000 * fixture_slowness())
 #define OUTPUT_MAX (256u << 10)
 
@@ -42,6 +42,14 @@ static inline int fixture_slowness(void)
     const char *text = getenv("DYNOD_TEST_SLOWNESS");
 
     return text ? atoi(text) : 1;
+}
+
+/* User N of the dynos of this test, and of no other that runs: the kernel counts by user what may
+ * be taken of it, and there are dynos here that take it all. */
+static inline uid_t fixture_uid(unsigned n)
+{
+    assert_true(n < UIDS_MAX);
+    return 1000000000u + (uid_t)getpid() % 1000000u * UIDS_MAX + n;
 }
 
 struct fixture {
@@ -197,7 +205,7 @@ static inline void dyno_prepare(struct fixture *f, struct dyno *d, const struct 
         l.env = default_env;
     snprintf(d->name, sizeof(d->name), "t%u.web.1", ++f->serial);
     must(cgroup_create(f->tree, d->name, &o->limits, &d->cgroup, e));
-    uid_t uid = f->rootless ? geteuid() : DYNO_UID + f->serial;
+    uid_t uid = f->rootless ? geteuid() : fixture_uid(f->serial);
     gid_t gid = f->rootless ? getegid() : uid;
     if (!f->rootless)
         must(sandbox_userns(f->sandbox, uid, gid, &d->userns, e));

@@ -454,7 +454,7 @@ static unsigned try_sandbox(unsigned out, unsigned *done)
 
     scoped_fd leak = fcntl(fx.dirfd, F_DUPFD_CLOEXEC, 200); /* out of the steps' way */
     leak_fd = leak;
-    canary_process(fx.rootless ? geteuid() : DYNO_UID + fx.serial + 1);
+    canary_process(fx.rootless ? geteuid() : fixture_uid(fx.serial + 1));
     add(&a, "%s", out & ROOT ? probe_path : "/app/probe");
     add_canaries(&a);
     if (out & USER)

@@ -126,7 +126,7 @@ static int uses_of(int owner_is_root)
     struct err e = ERR_INIT;
 
     for (int i = 0; i < 2; i++) {
-        uid_t uid = DYNO_UID + 5000 + (uid_t)i;
+        uid_t uid = fixture_uid(500 + (unsigned)i);
 
         if (owner_is_root)
             ns[i] = roots_namespace(uid);
