@@ -1,4 +1,5 @@
-/* The session against a backend that the test plays: each call waits until the test answers it. */
+/* The session against a backend that the test plays: each call waits until the test answers it.
+ * Time passes only while the session waits. */
 #include "link/session.h"
 
 #include "base/clock.h"
@@ -13,6 +14,8 @@
 #include <string.h>
 
 #include <cmocka.h>
+
+#include "virtual_time.h"
 
 #define PATIENCE (5 * USEC_PER_SEC)
 
