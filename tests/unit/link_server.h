@@ -66,6 +66,7 @@ static const char server_script[] =
     "        c.sendall(f'HTTP/1.1 200 x\\r\\n{JSON}Content-Length: 1000\\r\\n\\r\\n'.encode())\n"
     "        endless(c, b' ', 0.05)\n"
     "    elif what == 'hang': time.sleep(30)\n"
+    "    elif what == 'never': time.sleep(100000)\n"
     "    elif what == 'close': c.close(); return False\n"
     "    elif what == 'half': c.sendall(f'HTTP/1.1 200 x\\r\\n{JSON}Content-Length: "
     "9\\r\\n\\r\\n{{}}'.encode()); c.close(); return False\n"
