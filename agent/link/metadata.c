@@ -14,8 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CONNECT_USEC  (1 * USEC_PER_SEC)
-#define TOTAL_USEC    (2 * USEC_PER_SEC)
+#define ANSWER_USEC   (2 * USEC_PER_SEC)
 #define URL_MAX       512
 #define PAUSES_DOUBLE 5 /* 1, 2, 4, 8, 16 s, then METADATA_PAUSE_SEC */
 
@@ -458,8 +457,8 @@ static void ask(struct metadata *m, const char *method, const char *path, const 
                               .url = url,
                               .headers = headers,
                               .answer_max = IMDS_ANSWER_MAX,
-                              .connect_usec = CONNECT_USEC,
-                              .total_usec = TOTAL_USEC};
+                              .connect_usec = m->spec.answer_usec / 2,
+                              .total_usec = m->spec.answer_usec};
     if (http_send(m->http, &rq, on_answer, m, &m->job, &e) == 0)
         return;
     trouble(m, "metadata-silent", e.text);
@@ -539,6 +538,7 @@ static int prepare(struct metadata *m, const struct metadata_spec *spec, struct 
     m->spec.url = NULL; /* the caller's */
     m->spec.poll_usec = spec->poll_usec ? spec->poll_usec : METADATA_POLL_SEC * USEC_PER_SEC;
     m->spec.pause_usec = spec->pause_usec ? spec->pause_usec : USEC_PER_SEC;
+    m->spec.answer_usec = spec->answer_usec ? spec->answer_usec : ANSWER_USEC;
     m->spec.token_sec = spec->token_sec ? spec->token_sec : METADATA_TOKEN_SEC;
     m->tags = json_array();
     m->found = json_pack("{s:n,s:{},s:n,s:{}}", "agent", "labels", "address", "document");

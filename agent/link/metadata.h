@@ -30,6 +30,7 @@ struct metadata_spec {
     bool identity_document; /* with the signed document */
     uint64_t poll_usec;     /* 0: METADATA_POLL_SEC */
     uint64_t pause_usec;    /* the first after trouble, doubled each time; 0: a second */
+    uint64_t answer_usec;   /* for an answer, and for half of it a connection; 0: two seconds */
     unsigned token_sec;     /* 0: METADATA_TOKEN_SEC */
 };
 

@@ -23,7 +23,7 @@
 
 #include <cmocka.h>
 
-#define PATIENCE (20 * USEC_PER_SEC)
+#define PATIENCE (60 * USEC_PER_SEC)
 #define POLL     (100 * USEC_PER_MSEC)
 
 /* A file below DIR is the answer to its path; "!N" is a status, "!hang" no answer at all. Every
@@ -443,6 +443,8 @@ static void look(struct world *w, struct metadata_spec spec)
     spec.url = url;
     spec.poll_usec = POLL;
     spec.pause_usec = POLL;
+    if (!spec.answer_usec)
+        spec.answer_usec = PATIENCE; /* the server has not to be fast */
     assert_int_equal(metadata_open(w->loop, w->http, &spec, &ops, w, &w->m, &e), 0);
 }
 
@@ -479,6 +481,15 @@ static unsigned run_for(struct world *w, uint64_t usec)
     for (uint64_t now = clock_boot(); now < until; now = clock_boot())
         turns += sd_event_run(w->loop, until - now) > 0;
     return turns;
+}
+
+/* Until the loop turns at most MOST times in USEC: libcurl may still have to tidy up. */
+static void run_until_quiet(struct world *w, uint64_t usec, unsigned most)
+{
+    uint64_t until = clock_boot() + PATIENCE;
+
+    while (run_for(w, usec) > most)
+        assert_true(clock_boot() < until);
 }
 
 static const char *label(struct world *w, const char *name)
@@ -522,7 +533,7 @@ static void an_identity(void **state)
     assert_int_equal(requests(&w, "PUT"), 1);
     /* Without the notices there is nothing more to ask. */
     unsigned before = requests(&w, "GET");
-    assert_true(run_for(&w, 500 * USEC_PER_MSEC) <= 1);
+    run_until_quiet(&w, 500 * USEC_PER_MSEC, 0);
     assert_int_equal(requests(&w, "GET"), before);
     close_world(&w);
 }
@@ -651,18 +662,29 @@ static void notices_and_garbage(void **state)
     close_world(&w);
 }
 
-/* A token's life is one second here: each is used for nine tenths of it, and none too long. */
+/* A token's life is one second here: each is used for nine tenths of it, and none too long. A token
+ * may grow too old on its way on a busy machine, but not each time. */
 static void tokens_are_renewed(void **state)
 {
     struct world w;
+    uint64_t began = clock_boot(), until = began + PATIENCE;
+    unsigned puts = 0, refused = 0, in_a_row = 0;
 
     (void)state;
     open_world(&w);
     server_start(&w);
     look(&w, (struct metadata_spec){.lifecycle = true, .token_sec = 1});
-    run_for(&w, 3 * USEC_PER_SEC);
-    assert_in_range(requests(&w, "PUT"), 3, 4);
-    assert_int_equal(requests(&w, "401"), 0);
+    while (in_a_row < 3) {
+        assert_true(clock_boot() < until);
+        run_for(&w, POLL);
+        unsigned now = requests(&w, "PUT"), bad = requests(&w, "401");
+
+        in_a_row = bad > refused ? 0 : in_a_row + now - puts;
+        puts = now;
+        refused = bad;
+    }
+    /* None before its time, but those that were refused. */
+    assert_true(puts - refused <= (clock_boot() - began) / (900 * USEC_PER_MSEC) + 1);
     assert_int_equal(w.troubles, 0);
     close_world(&w);
 }
@@ -681,6 +703,8 @@ static void tokens_are_forgotten(void **state)
     run_until(&w, &w.identities, 1);
     (void)snprintf(path, sizeof(path), "%s/forget", w.dir);
     assert_int_equal(file_write_atomic(AT_FDCWD, path, "", 0, 0600, &e), 0);
+    while (requests(&w, "PUT") < 2)
+        run_for(&w, POLL);
     run_for(&w, 5 * POLL);
     assert_int_equal(requests(&w, "401"), 1);
     assert_int_equal(requests(&w, "PUT"), 2);
@@ -708,8 +732,7 @@ static void absent(void **state)
     run_until(&w, &w.absent, 1);
     assert_int_equal(w.troubles, METADATA_TRIES);
     assert_int_equal(w.begins, 0);
-    (void)run_for(&w, 300 * USEC_PER_MSEC); /* what libcurl still has to tidy up */
-    assert_int_equal(run_for(&w, 2 * USEC_PER_SEC), 0);
+    run_until_quiet(&w, 2 * USEC_PER_SEC, 0);
     server_start(&w);
     (void)run_for(&w, USEC_PER_SEC);
     assert_int_equal(requests(&w, "PUT"), 0);
@@ -744,10 +767,10 @@ static void hanging(void **state)
     open_world(&w);
     put(&w, "api/token", "!hang");
     server_start(&w);
-    look(&w, (struct metadata_spec){.lifecycle = true});
     uint64_t began = clock_boot();
+    look(&w, (struct metadata_spec){.lifecycle = true, .answer_usec = 2 * USEC_PER_SEC});
     run_until(&w, &w.troubles, 1);
-    assert_in_range(clock_boot() - began, USEC_PER_SEC, 5 * USEC_PER_SEC);
+    assert_in_range(clock_boot() - began, 2 * USEC_PER_SEC, PATIENCE / 2);
     assert_string_equal(w.trouble_kind, "metadata-silent");
     take_away(&w, "api/token");
     put(&w, "meta-data/instance-type", "!hang");

@@ -22,6 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <netinet/in.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -29,7 +30,7 @@
 
 #include <cmocka.h>
 
-#define PATIENCE (20 * USEC_PER_SEC)
+#define PATIENCE (60 * USEC_PER_SEC)
 
 /* What a test's line of Python may use. The listener is there before the port is told. */
 static const char peer_script[] =
@@ -44,8 +45,8 @@ static const char peer_script[] =
     "print(ear.getsockname()[1], flush=True)\n"
     "def accept():\n"
     "    global c\n"
-    "    ear.settimeout(20)\n"
-    "    s, _ = ear.accept(); s.settimeout(20); c = ctx.wrap_socket(s, server_side=True)\n"
+    "    ear.settimeout(60)\n"
+    "    s, _ = ear.accept(); s.settimeout(60); c = ctx.wrap_socket(s, server_side=True)\n"
     "def send(kind, data=b''):\n"
     "    if isinstance(data, dict): data = json.dumps(data).encode()\n"
     "    c.sendall(kind.encode() + struct.pack('>I', len(data)) + data)\n"
@@ -356,7 +357,7 @@ static void a_command_that_ends_before_anybody_comes(void **state)
     meet(&w, "hello(); c.settimeout(0.3)\n"
              "try: c.recv(1); assert False\n"
              "except TimeoutError: pass\n"
-             "c.settimeout(20); send('R', {})\n"
+             "c.settimeout(60); send('R', {})\n"
              "o, e, x = until_x()\n"
              "assert o == b'early' and x == {'status': 0, 'error': None}, (o, x)\n");
     assert_int_equal(write(w.out, "early", 5), 5);
@@ -386,7 +387,7 @@ static void a_lot_each_way(void **state)
              "hello(); send('R', {})\n"
              "rest = b''.join(b'I' + struct.pack('>I', len(p)) + p for p in\n"
              "                [data[i:i + 40000] for i in range(0, n, 40000)] + [b''])\n"
-             "time.sleep(0.5); c.setblocking(False); got = b''; stop = time.time() + 20\n"
+             "time.sleep(0.5); c.setblocking(False); got = b''; stop = time.time() + 60\n"
              "while rest or b'\"status\"' not in got[-60:]:\n"
              "    assert time.time() < stop, (len(rest), len(got))\n"
              "    try:\n"
@@ -473,7 +474,7 @@ static void a_command_that_does_not_read_stops_the_peer(void **state)
     struct world w;
 
     (void)state;
-    meet(&w, "hello(); send('R', {}); c.settimeout(1); n = 0\n"
+    meet(&w, "hello(); send('R', {}); c.settimeout(2); n = 0\n"
              "try:\n"
              "    while n < 256 << 20: send('I', bytes(60000)); n += 60000\n"
              "except (TimeoutError, ssl.SSLError): pass\n"
@@ -633,9 +634,9 @@ static void nobody_comes(void **state)
     peer_start(&w, "hello(); time.sleep(60)\n", "server");
     (void)snprintf(url, sizeof(url), "tls://localhost:%u", w.port);
     uint64_t began = clock_boot();
-    attach_to(&w, url, 700 * USEC_PER_MSEC, &trust);
+    attach_to(&w, url, 3 * USEC_PER_SEC, &trust);
     run_until(&w, &w.failed);
-    assert_in_range(clock_boot() - began, 700 * USEC_PER_MSEC, 3 * USEC_PER_SEC);
+    assert_in_range(clock_boot() - began, 3 * USEC_PER_SEC, PATIENCE / 2);
     expect_failed(&w, "nobody came in time");
 }
 
@@ -654,6 +655,16 @@ static void a_peer_that_says_nothing(void **state)
     expect_failed(&w, "");
 }
 
+static bool is_heard(unsigned port)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET,
+                             .sin_port = htons((uint16_t)port),
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    scoped_fd fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    return connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0;
+}
+
 /* One that only comes to listen later is found: connecting is tried again until the time is over.
  */
 static void a_peer_that_is_late(void **state)
@@ -665,13 +676,15 @@ static void a_peer_that_is_late(void **state)
     (void)state;
     open_world(&w);
     peer_start(&w,
-               "port = ear.getsockname()[1]; ear.close(); time.sleep(1.5)\n"
+               "port = ear.getsockname()[1]; ear.close()\n"
                "ear = socket.socket(); ear.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)\n"
-               "ear.bind(('127.0.0.1', port)); ear.listen(1); hello(); send('R', {}); until_x()\n",
+               "ear.bind(('127.0.0.1', port)); time.sleep(1.5); ear.listen(1)\n"
+               "hello(); send('R', {}); until_x()\n",
                "server");
-    run_for(&w, 300 * USEC_PER_MSEC);
+    while (is_heard(w.port))
+        run_for(&w, 10 * USEC_PER_MSEC);
     (void)snprintf(url, sizeof(url), "tls://localhost:%u", w.port);
-    attach_to(&w, url, 10 * USEC_PER_SEC, &trust);
+    attach_to(&w, url, PATIENCE, &trust);
     run_until(&w, &w.up);
     command_ends(&w, 0, NULL);
     run_until(&w, &w.done);
@@ -796,13 +809,15 @@ static void wrong_after_r(void **state)
         {"send('S', {'signal': 65})", "1 to 64"},
         {"send('S', {})", "1 to 64"},
         {"send('W', {'rows': 24})", "rows and cols"},
-        {"[send('S', {'signal': 2}) for i in range(200)]", "signals in a second"},
+        /* in one piece: within a second however busy the machine is */
+        {"c.sendall(200 * (b'S' + struct.pack('>I', 12) + b'{\"signal\":2}'))",
+         "signals in a second"},
     };
 
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         struct world w;
-        char code[200];
+        char code[300];
 
         (void)snprintf(code, sizeof(code),
                        "hello(); send('R', {})\ntry: %s\nexcept OSError: pass\nassert closed()\n",
