@@ -29,7 +29,7 @@ int dynod_logs_main(int argc, char **argv);
 
 #include <cmocka.h>
 
-#define PATIENCE 20000 /* ms: longer than any machine needs */
+#define PATIENCE 60000 /* ms: longer than any machine needs */
 #define INCS_MAX 8
 
 struct agent {

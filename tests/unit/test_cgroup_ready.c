@@ -36,7 +36,7 @@ static int setup(void **state)
     char parent[64];
 
     (void)state;
-    alarm(60);
+    alarm(280);
     snprintf(parent, sizeof(parent), "/dynod-ready-%d", getpid());
     return geteuid() == 0 ? cgroup_tree_open(parent, true, &tree, &e) : 0;
 }
@@ -103,13 +103,13 @@ static void the_next_dyno_gets_it(void **state)
     assert_true(cgroup_oom_fd(c) >= 0);
     /* Who joins is in it, in every hierarchy. */
     pid_t pid = start_in(c, stay);
-    for (int i = 0; i < 1000 && number(c, CTRL_PIDS, "pids.current") == 0; i++)
+    for (int i = 0; i < 60000 && number(c, CTRL_PIDS, "pids.current") == 0; i++)
         usleep(1000);
     for (int i = 0; i < CTRL_COUNT; i++)
         if (tree->dirs[i] >= 0 && i != CTRL_IO) {
             int procs = -1;
 
-            for (int n = 0; n < 1000 && procs != pid; n++) {
+            for (int n = 0; n < 60000 && procs != pid; n++) {
                 procs = (int)number(c, (enum controller)i, "cgroup.procs");
                 usleep(1000);
             }

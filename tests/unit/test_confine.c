@@ -691,14 +691,14 @@ static void processes_are_limited_and_all_killed(void **state)
     dyno_sh(&fx, &d, &o, "/app/probe --bomb & exec /app/probe --bomb");
     dyno_expect(d.ctl, INIT_STARTED, &ev);
     struct cgroup_usage usage = {0};
-    for (int i = 0; i < 500 && usage.pids < 40; i++) {
+    for (int i = 0; i < 6000 && usage.pids < 40; i++) {
         usleep(10000);
         must(cgroup_usage(d.cgroup, &usage, e));
     }
     assert_int_equal(usage.pids, 40);
     must(cgroup_kill(d.cgroup, e)); /* dyno-init with it */
     struct pollfd pfd = {.fd = d.spawned.pidfd, .events = POLLIN};
-    assert_int_equal(poll(&pfd, 1, 5000), 1);
+    assert_int_equal(poll(&pfd, 1, WAIT_MSEC), 1);
     dyno_done(&d, -1);
 }
 

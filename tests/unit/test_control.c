@@ -557,7 +557,7 @@ static void large_ones_are_no_trouble(void **state)
     }
     struct err e = ERR_INIT;
     int done = 0;
-    for (int i = 0; i < 200 && done < 1000; i++) {
+    for (uint64_t until = clock_boot() + 60 * USEC_PER_SEC; done < 1000 && clock_boot() < until;) {
         json_t *one;
 
         (void)frame_flush(w->theirs, &e);

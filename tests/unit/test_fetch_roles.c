@@ -501,7 +501,7 @@ static bool has_status(const struct fetch_run *f, const char *line)
     char path[64], text[4096];
 
     (void)snprintf(path, sizeof(path), "/proc/%d/status", f->pid);
-    for (int i = 0; i < 500; i++, (void)usleep(10000)) {
+    for (int i = 0; i < 6000; i++, (void)usleep(10000)) {
         scoped_fd fd = open(path, O_RDONLY | O_CLOEXEC);
         ssize_t n = fd < 0 ? -1 : fd_read_full(fd, text, sizeof(text) - 1);
 

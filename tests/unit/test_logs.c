@@ -1,6 +1,8 @@
 /* What dynod and readers see of dynod-logs. */
 #include "logs_agent.h"
 
+#include <sys/statvfs.h>
+
 /* --- stories ------------------------------------------------------------------------------------
  */
 
@@ -396,6 +398,14 @@ static void an_answer_can_go_to_a_file(void **state)
     agent_stop(&a);
 }
 
+static bool wakes_up(const struct agent *a)
+{
+    unsigned long before = status_number(a->pid, "\nvoluntary_ctxt_switches:", 10);
+
+    usleep(1500000); /* longer than RETRY_USEC */
+    return status_number(a->pid, "\nvoluntary_ctxt_switches:", 10) != before;
+}
+
 static void it_sleeps_when_nothing_happens_and_holds_no_rights(void **state)
 {
     scoped_fd dir = state_dir(state);
@@ -409,10 +419,9 @@ static void it_sleeps_when_nothing_happens_and_holds_no_rights(void **state)
     scoped_fd follow = ask(&a, json_pack("{s:b}", "follow", 1));
     scoped_free char *text = read_until(&a, follow, "x\n");
     settle(&a);
-    usleep(100000);
-    unsigned long before = status_number(a.pid, "\nvoluntary_ctxt_switches:", 10);
-    usleep(1500000); /* longer than RETRY_USEC */
-    assert_int_equal(status_number(a.pid, "\nvoluntary_ctxt_switches:", 10), before);
+    uint64_t until = clock_boot() + PATIENCE * USEC_PER_MSEC;
+    while (wakes_up(&a)) /* until what was asked of it is done */
+        assert_true(clock_boot() < until);
     assert_int_equal(status_number(a.pid, "\nCapEff:", 16), 0);
     assert_int_equal(status_number(a.pid, "\nCapPrm:", 16), 0);
     assert_int_equal(status_number(a.pid, "\nNoNewPrivs:", 10), 1);
@@ -491,6 +500,14 @@ static int small_tmpfs(const char *size)
     return fd;
 }
 
+static uint64_t free_bytes(int dir)
+{
+    struct statvfs v;
+
+    assert_int_equal(fstatvfs(dir, &v), 0);
+    return (uint64_t)v.f_bfree * v.f_frsize;
+}
+
 /* A full filesystem stops the pipes, and loses nothing. */
 static void a_full_filesystem_is_waited_for(void **state)
 {
@@ -521,7 +538,9 @@ static void a_full_filesystem_is_waited_for(void **state)
         _exit(0);
     }
     close(fds[1]);
-    usleep(500000);
+    uint64_t until = clock_boot() + PATIENCE * USEC_PER_MSEC;
+    while (free_bytes(dir) > PLATFORM * 9000 / 2)
+        assert_true(agent_poll(&a, 10) && clock_boot() < until);
     scoped_free char *big = calloc(1, 9001);
     memset(big, 'p', 9000);
     for (unsigned i = 1; i <= PLATFORM; i++)

@@ -249,7 +249,7 @@ static int hear(struct net *n, int *ret_fd, struct err *e)
 {
     struct pollfd p = {.fd = net_asked_fd(n), .events = POLLIN};
 
-    return poll(&p, 1, 10000) == 1 ? net_hear(n, ret_fd, e) : -ETIMEDOUT;
+    return poll(&p, 1, 60000) == 1 ? net_hear(n, ret_fd, e) : -ETIMEDOUT;
 }
 
 static int life_ahead(const struct net_config *c)

@@ -300,7 +300,7 @@ static void a_program_that_cannot_be_started_is_tried_again(void **state)
     assert_string_equal(json_str(link, "fault", ""), "platform");
     json_decref(link);
     write_program(w, "dynod-link", "#!/bin/sh\nexec cat >/dev/null\n");
-    for (int i = 0; i < 50 && !w->a.link->peer; i++)
+    for (int i = 0; i < 600 && !w->a.link->peer; i++)
         run_loop(w, 100000);
     assert_non_null(w->a.link->peer);
     assert_true(w->a.link->restarts >= 1);
@@ -312,7 +312,7 @@ static void one_that_dies_is_started_again(void **state)
 
     write_program(w, "dynod-link", "#!/bin/sh\nexit 3\n");
     link_start(w->a.link);
-    for (int i = 0; i < 100 && (w->a.link->restarts < 3 || w->a.link->peer); i++)
+    for (int i = 0; i < 600 && (w->a.link->restarts < 3 || w->a.link->peer); i++)
         run_loop(w, 100000);
     turn(w); /* the last one is reaped */
     assert_true(w->a.link->restarts >= 3);

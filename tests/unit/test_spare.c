@@ -44,7 +44,7 @@ static void done(struct dyno *d, struct plan *p, int launch)
     d->spawned.pid = 0;
     close(p->log_write);
     close(launch);
-    for (int i = 0; i < 200 && cgroup_remove(d->cgroup, &(struct err)ERR_INIT) < 0; i++)
+    for (int i = 0; i < WAIT_MSEC && cgroup_remove(d->cgroup, &(struct err)ERR_INIT) < 0; i++)
         usleep(1000);
     cgroup_freep(&d->cgroup);
     int fds[] = {d->userns, d->scratch, d->record, d->log, d->listen, d->spawned.pidfd};

@@ -313,7 +313,7 @@ static void a_new_agent_adopts(void **state)
     dyno_read(&d, log, NULL);
     assert_string_equal(d.out, "one\ntwo\n");
     record = (struct init_event){0};
-    for (int i = 0; i < 200 && record.kind != INIT_EXITED; i++) {
+    for (int i = 0; i < 6000 && record.kind != INIT_EXITED; i++) {
         usleep(10000);
         (void)pread(d.record, &record, sizeof(record), 0);
     }

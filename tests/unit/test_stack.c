@@ -126,7 +126,7 @@ static void a_stack_without_a_shell_is_refused(void **state)
 static int setup(void **state)
 {
     (void)state;
-    alarm(120);
+    alarm(280);
     make_stack();
     return fixture_open_stack(&fx, stack);
 }

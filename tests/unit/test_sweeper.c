@@ -53,7 +53,7 @@ static void what_is_taken_is_gone(void **state)
         assert_int_equal(mkdirat(dirfd, "scratch/work/work", 0000), 0);
         assert_int_equal(sweeper_take(s, dirfd, "scratch", &e), 0);
         assert_int_not_equal(faccessat(dirfd, "scratch", F_OK, 0), 0);
-        uint64_t patience = clock_boot() + 10 * USEC_PER_SEC;
+        uint64_t patience = clock_boot() + 60 * USEC_PER_SEC;
         while (count_entries(trash) > 0 && clock_boot() < patience)
             assert_true(sd_event_run(loop, 10000) >= 0);
         assert_int_equal(count_entries(trash), 0);
