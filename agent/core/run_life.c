@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -325,8 +326,10 @@ static void on_state(struct run *r, const struct init_event *event, pid_t pid, i
     if (r->pidfd < 0) {
         r->pid = pid;
         r->pidfd = pidfd_open(pid, 0);
-        if (r->pidfd < 0 || run_watch_process(r, &e) < 0)
+        if (r->pidfd < 0 || run_watch_process(r, &e) < 0) {
             log_warn("%s: cannot watch dyno-init (pid %d)", r->id, (int)pid);
+            fd_closep(&r->pidfd); /* its connection tells, then */
+        }
         (void)timer_set(r->env->loop, &r->timer, "run", USEC_NEVER, NULL, NULL);
     }
     if (event->phase == INIT_PHASE_ENDED)
@@ -401,11 +404,23 @@ void run_signal(struct run *r, int signo)
     run_request(r, INIT_SIGNAL, signo);
 }
 
+/* It has ended, and there was no memory to have the loop tell. */
+static bool ended_unseen(const struct run *r)
+{
+    struct pollfd pfd = {.fd = r->pidfd, .events = POLLIN};
+
+    return !r->on_pidfd && r->pidfd >= 0 && poll(&pfd, 1, 0) == 1;
+}
+
 static int on_kill(sd_event_source *s, uint64_t usec, void *userdata)
 {
+    struct run *r = userdata;
+
     (void)s;
     (void)usec;
-    run_kill(userdata);
+    if (ended_unseen(r))
+        return on_pidfd(NULL, r->pidfd, 0, r);
+    run_kill(r);
     return 0;
 }
 
