@@ -71,6 +71,16 @@ bool cgroup_tree_can(const struct cgroup_tree *t, enum cgroup_can what);
  * controller that lacks and the fix. A CGROUP_NONE tree keeps none, which is not told here. */
 int cgroup_tree_check(const struct cgroup_tree *t, const char *what, const struct limits *limits,
                       struct err *e);
+
+#define CGROUP_WHERE_MAX 256
+struct cgroup_room {
+    uint64_t left;                /* bytes; UINT64_MAX: no level has a limit */
+    char where[CGROUP_WHERE_MAX]; /* the level's directory */
+};
+/* Which of the levels that the dynos' cgroups, and the agent's own, are in has the least memory
+ * left; cached files count as free. Reads some files of each level. */
+void cgroup_tree_room(const struct cgroup_tree *t, struct cgroup_room *ret);
+
 /* Removes the agent's own level when no dyno is left in it, unless it is the service manager's. */
 int cgroup_tree_remove(struct cgroup_tree *t, struct err *e);
 /* The ids of all cgroups in the tree, a NULL-terminated array to free with its strings. */

@@ -51,6 +51,7 @@ struct cgroup_tree {
     char *path[CTRL_COUNT]; /* of dirs[] */
     bool memsw;             /* v1: memory.memsw.* exists */
     const char *io_file;    /* where an io weight is written; NULL: the kernel has no such thing */
+    char *own;              /* where the agent itself was when it began; NULL: not seen */
     bool given;             /* the level is the service manager's, and stays */
     bool own_unit;          /* it is a part of the agent's own unit */
     char text[512];         /* cgroup_tree_text() */
@@ -81,6 +82,12 @@ void cgroup_mounts_done(struct cgroup_mounts *m);
 /* v2 counts only with the controllers that limit a dyno; on many v1 machines it is mounted too.
  * MOUNT may be NULL. */
 bool cgroup_v2_usable(const char *mount);
+
+/* WORD is in LIST, between SEPARATORS. */
+bool cg_has_word(const char *list, const char *word, const char *separators);
+/* cgroup_room.c: the directory of the agent's own level, of the memory controller; to free. NULL:
+ * it is not seen. SELF_CGROUP: a file as /proc/self/cgroup. */
+char *cg_own_level(const struct cgroup_mounts *m, const char *self_cgroup);
 
 /* --- the tree --- */
 

@@ -19,7 +19,7 @@ void cgroup_mounts_done(struct cgroup_mounts *m)
     free(m->v2);
 }
 
-static bool has_word(const char *list, const char *word, const char *separators)
+bool cg_has_word(const char *list, const char *word, const char *separators)
 {
     size_t len = strlen(word);
 
@@ -65,7 +65,7 @@ static int mounts_line(struct cgroup_mounts *m, char *line)
     if (strcmp(type, "cgroup") != 0)
         return 0;
     for (int i = 0; i < CTRL_COUNT; i++)
-        if (!m->v1[i] && has_word(options, controller_name((enum controller)i), ",")) {
+        if (!m->v1[i] && cg_has_word(options, controller_name((enum controller)i), ",")) {
             m->v1[i] = strdup(point);
             if (!m->v1[i])
                 return -ENOMEM;
@@ -99,5 +99,5 @@ bool cgroup_v2_usable(const char *mount)
         return false;
     if (file_read(AT_FDCWD, path, CGROUP_TEXT_MAX, &text, &len, &ignored) < 0)
         return false;
-    return has_word(text, "memory", " \n") && has_word(text, "pids", " \n");
+    return cg_has_word(text, "memory", " \n") && cg_has_word(text, "pids", " \n");
 }

@@ -68,6 +68,8 @@ int cgroup_tree_open_at(const struct cgroup_sources *src, const char *parent, bo
         return err_blame(e, FAULT_OPERATOR);
     }
     r = cgroup_mounts_find(src->mountinfo, &m, &why);
+    if (r == 0)
+        t->own = cg_own_level(&m, src->self_cgroup);
     if (r == 0 && cgroup_v2_usable(m.v2))
         r = cgroup_v2_open(t, m.v2, src->self_cgroup, parent, &why);
     else if (r == 0)
@@ -100,6 +102,7 @@ void cgroup_tree_freep(struct cgroup_tree **t)
         fd_closep(&(*t)->dirs[i]);
         free((*t)->path[i]);
     }
+    free((*t)->own);
     free(*t);
     *t = NULL;
 }

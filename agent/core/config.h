@@ -89,8 +89,9 @@ struct config {
     char disk_quota[16];     /* auto, project, image, none */
     uint64_t disk_keep_free; /* bytes that dynos are never promised */
     double disk_overcommit;
-    unsigned spares; /* sandboxes kept ready; rootless: 0 by default */
-    char network[8]; /* "private", "host" or "auto": private as root */
+    unsigned spares;           /* sandboxes kept ready; rootless: 0 by default */
+    uint64_t spares_keep_free; /* bytes of memory; 0: spares are kept however little there is */
+    char network[8];           /* "private", "host" or "auto": private as root */
     /* [network] */
     char net_range4[64], net_range6[64];  /* the latter: "" for no IPv6 */
     char net_deny[1024], net_allow[1024]; /* networks, a blank between */

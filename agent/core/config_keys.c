@@ -75,6 +75,8 @@ static const struct key keys[] = {
     {"sandbox", "stack", KEY_PATH, "host", TEXT(stack), .word = "host"},
     {"sandbox", "stack_digest", KEY_TEXT, "", TEXT(stack_digest), .may_be_off = true},
     {"sandbox", "spares", KEY_UNSIGNED, "2", AT(spares), .min = 0, .max = CONFIG_SPARES_MAX},
+    {"sandbox", "spares_keep_free", KEY_BYTES, "64M", AT(spares_keep_free), .min = MIB, .max = TIB,
+     .may_be_off = true},
     {"sandbox", "disk_quota", KEY_CHOICE, "auto", TEXT(disk_quota),
      .word = "auto project image none"},
     {"sandbox", "disk_keep_free", KEY_BYTES, "1G", AT(disk_keep_free), .min = MIB,

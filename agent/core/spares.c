@@ -7,6 +7,7 @@
 #include "base/loop.h"
 #include "base/scoped.h"
 #include "core/agent_priv.h"
+#include "core/shortage.h"
 #include "core/spares_priv.h"
 
 #include <errno.h>
@@ -18,6 +19,8 @@
 #define REFILL_PAUSE       (3 * USEC_PER_MSEC) /* after a start, whose dyno has the processor first */
 #define SHED_PAUSE         (1 * USEC_PER_SEC) /* what was given up is not taken again at once */
 #define REPORT_PATIENCE_MS 2
+#define LOOK_PAUSE         (5 * USEC_PER_SEC) /* between two looks at the memory */
+#define LOOK_AGE           (1 * USEC_PER_SEC) /* what was seen a moment ago still holds */
 
 /* --- Those that go --- */
 
@@ -94,6 +97,64 @@ void spares_review(struct spares *s)
     }
 }
 
+/* --- How many --- */
+
+static void settle(struct spares *s)
+{
+    s->wanted = s->memory_short ? 0 : s->asked;
+    starts_stock(&s->agent->starts);
+    while (s->n_ready > s->wanted)
+        drop(TAILQ_LAST(&s->ready, spare_list));
+    spares_refill(s);
+}
+
+static void tell_memory(const struct spares *s, const struct memory_view *v)
+{
+    char state[MEMORY_TEXT_MAX], text[MEMORY_TEXT_MAX + 160];
+
+    (void)snprintf(text, sizeof(text), "%s: %s", memory_text(v, state),
+                   s->memory_short ? "no spare sandboxes are kept until it is more "
+                                     "(spares_keep_free)"
+                                   : "spare sandboxes are kept again");
+    if (s->memory_short)
+        log_warn("%s", text);
+    else
+        log_notice("%s", text);
+    agent_event(
+        s->agent, "spares", NULL,
+        json_pack("{s:s,s:s}", "state", s->memory_short ? "short" : "enough", "text", text));
+}
+
+static int on_look(sd_event_source *source, uint64_t usec, void *userdata);
+
+/* What begins here, or ends, is told and acted upon. */
+static void look(struct spares *s)
+{
+    struct memory_view v;
+    uint64_t now = clock_boot();
+
+    if (s->keep_free == 0 || s->asked == 0)
+        return;
+    s->looked_at = now;
+    memory_look(s->env->cgroups, &v);
+    bool is_short = memory_is_short(&v, s->keep_free, s->memory_short);
+    if (is_short != s->memory_short) {
+        s->memory_short = is_short;
+        tell_memory(s, &v);
+        settle(s);
+    }
+    if (timer_set(s->env->loop, &s->watch, "spare-memory", now + LOOK_PAUSE, on_look, s) < 0)
+        log_err("spare sandboxes: no memory to look at the memory"); /* the next refill looks */
+}
+
+static int on_look(sd_event_source *source, uint64_t usec, void *userdata)
+{
+    (void)source;
+    (void)usec;
+    look(userdata);
+    return 0;
+}
+
 /* --- Those that come --- */
 
 /* What the next is to be dressed for; NULL: nothing. Those that are in its place go. */
@@ -137,6 +198,8 @@ static int on_refill(sd_event_source *source, uint64_t usec, void *userdata)
 
     (void)source;
     (void)usec;
+    if (clock_boot() - s->looked_at >= LOOK_AGE)
+        look(s);
     if (!s->env->sandbox || s->n_ready >= s->wanted)
         return 0;
     if (make_next(s, &e) < 0) { /* the next start asks again, and does without */
@@ -176,7 +239,8 @@ int spares_open(struct spares *s, struct agent *a, const struct limits *limits, 
     struct run_env *env = &a->env;
     scoped_fd runtime = open(env->runtime_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-    *s = (struct spares){.agent = a, .limits = *limits, .dirfd = -1};
+    *s = (struct spares){
+        .agent = a, .limits = *limits, .dirfd = -1, .keep_free = a->config.spares_keep_free};
     TAILQ_INIT(&s->ready);
     TAILQ_INIT(&s->dying);
     if (runtime < 0)
@@ -199,12 +263,13 @@ void spares_done(struct spares *s)
 
     if (!s->env)
         return;
-    s->wanted = 0;
+    s->asked = s->wanted = 0;
     s->closing = true;
     (void)spares_shed(s); /* together, they end in the time of one */
     while ((sp = TAILQ_FIRST(&s->dying)))
         spare_end_now(sp);
     s->refill = sd_event_source_disable_unref(s->refill);
+    s->watch = sd_event_source_disable_unref(s->watch);
     fd_closep(&s->dirfd);
 }
 
@@ -212,11 +277,10 @@ void spares_want(struct spares *s, unsigned n)
 {
     if (!s->env)
         return;
-    s->wanted = n;
-    starts_stock(&s->agent->starts);
-    while (s->n_ready > n)
-        drop(TAILQ_LAST(&s->ready, spare_list));
-    spares_refill(s);
+    s->asked = n;
+    settle(s);
+    if (n > 0 && clock_boot() - s->looked_at >= LOOK_PAUSE)
+        look(s);
 }
 
 void spares_note(struct spares *s, const struct digest *digest, const struct limits *limits)
@@ -284,9 +348,10 @@ struct spare *spares_take(struct spares *s, const struct limits *limits, int slu
 
 json_t *spares_json(const struct spares *s)
 {
-    return json_pack("{s:i,s:i,s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "wanted", (int)s->wanted, "ready",
-                     (int)s->n_ready, "dressed", (int)s->n_dressed, "made", (json_int_t)s->made,
-                     "taken", (json_int_t)s->taken, "taken_dressed", (json_int_t)s->taken_dressed,
-                     "empty", (json_int_t)s->empty, "unfit", (json_int_t)s->unfit, "lost",
-                     (json_int_t)s->lost, "made_us", (json_int_t)s->made_usec);
+    return json_pack("{s:i,s:b,s:i,s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "wanted", (int)s->wanted,
+                     "memory_short", s->memory_short, "ready", (int)s->n_ready, "dressed",
+                     (int)s->n_dressed, "made", (json_int_t)s->made, "taken", (json_int_t)s->taken,
+                     "taken_dressed", (json_int_t)s->taken_dressed, "empty", (json_int_t)s->empty,
+                     "unfit", (json_int_t)s->unfit, "lost", (json_int_t)s->lost, "made_us",
+                     (json_int_t)s->made_usec);
 }

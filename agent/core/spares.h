@@ -11,7 +11,11 @@
  * the limits that its dynos have. A start gets one that was dressed for just that, else one that is
  * not dressed. A dressed one is no use of its slug that would keep it in the cache: it goes when
  * the slug does, when no app is to run it any more, and when another's share of the starts has
- * become larger. */
+ * become larger.
+ *
+ * When memory is short (shortage.h, `spares_keep_free`) all go, and none is made until it is over;
+ * what waits there is worth less than what works. Each such episode is told once, as an event and
+ * in the log. */
 #ifndef CORE_SPARES_H
 #define CORE_SPARES_H
 
@@ -45,14 +49,19 @@ struct spares {
     struct agent *agent;
     struct run_env *env; /* the agent's; NULL: not open */
     struct limits limits;
-    unsigned wanted, n_ready, n_dressed; /* n_dressed of n_ready */
+    unsigned asked;                      /* by spares_want() */
+    unsigned wanted, n_ready, n_dressed; /* 0 while memory is short; n_dressed of n_ready */
     struct spare_list ready, dying;
     struct dress dress;
     uint64_t rest_until; /* boot usec: none is made before */
     bool closing;        /* the loop does not run any more */
     int dirfd;           /* RUNTIME/spare */
     sd_event_source *refill;
-    bool complained; /* that none can be made, since the last that could */
+    uint64_t keep_free; /* bytes of memory; 0: it is never short */
+    bool memory_short;
+    uint64_t looked_at;     /* boot usec */
+    sd_event_source *watch; /* looks at the memory, while any are wanted */
+    bool complained;        /* that none can be made, since the last that could */
     /* Since the agent started. */
     uint64_t made, taken, taken_dressed;
     uint64_t empty, unfit; /* starts without one: none was ready; its size differs in what a spare

@@ -178,3 +178,69 @@ waiting() {
     dyno undrain
     wait_for ready 3
 }
+
+# --- when memory is short ---------------------------------------------------------------------------------
+
+# How often it was told, as events and in the log.
+told() { jq -r "select(.kind == \"spares\" and .state == \"$1\") | .state" "$AGENT/state/events.jsonl" | wc -l; }
+told_times() { [ "$(told "$1")" = "$2" ]; }
+# What the cgroup that all dynos are in may have; v1 has another file for that than v2.
+level() { find /sys/fs/cgroup -maxdepth 4 -path "*$(cgroup_parent)/memory.$1" 2>/dev/null | head -n 1; }
+limit_file() { [ -n "$(level limit_in_bytes)" ] && level limit_in_bytes || level max; }
+no_limit() { [ -n "$(level limit_in_bytes)" ] && echo -1 || echo max; }
+
+@test "memory is short below a limit: they are given back, told once, and kept again when it is over (root)" {
+    only_root "needs cgroups"
+    local file lost
+    lost=$(spares lost)
+    file=$(limit_file)
+    echo $((40 << 20)) >"$file" # less than is to be left for them, more than anything here uses
+    wait_for no_more
+    same "$(spares memory_short)" true
+    # Starts go on, without.
+    dyno scale app sleeper=2
+    wait_up app/sleeper.1 app/sleeper.2
+    same "$(told short) $(told enough)" "1 0"
+    has "$(cat "$AGENT/dynod.log")" "no spare sandboxes are kept"
+    has "$(dyno events)" "left in ${file%/*}"
+    same "$(spares ready)" 0
+    no_limit >"$file"
+    wait_for ready 3
+    wait_for told_times enough 1
+    same "$(told short)" 1
+    same "$(spares memory_short)" false
+    same "$(spares lost)" "$lost"
+    dyno scale app sleeper=0
+    wait_for counts app sleeper 0
+}
+
+@test "memory is short on the machine: a new agent makes none, and dynos run; the setting switches it off" {
+    local options=$AGENT/options
+    agent_kill TERM
+    cp "$options" "$STORY/options"
+    printf '%s\n' -o sandbox.spares_keep_free=1T >>"$options"
+    agent_again
+    short() { [ "$(spares memory_short)" = true ]; }
+    wait_for short
+    dyno scale app sleeper=1
+    wait_up app/sleeper.1
+    same "$(spares made)" 0
+    has "$(dyno events)" "left on the machine"
+    dyno scale app sleeper=0
+    wait_for counts app sleeper 0
+    agent_kill TERM
+    cp "$STORY/options" "$options"
+    agent_again
+    wait_for ready 3
+    # The control: the same limit as before, and nobody looks.
+    agent_kill TERM
+    printf '%s\n' -o sandbox.spares_keep_free=0 >>"$options"
+    agent_again
+    wait_for ready 3
+    ! is_root || echo $((40 << 20)) >"$(limit_file)"
+    dyno scale app sleeper=1
+    wait_up app/sleeper.1
+    same "$(spares taken)" 1
+    wait_for ready 3
+    same "$(spares memory_short)" false
+}
