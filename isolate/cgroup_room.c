@@ -111,9 +111,8 @@ static void walk(const char *from, struct cgroup_room *room)
 {
     char level[PATH_MAX_LEN];
 
-    if (!from || strlen(from) >= sizeof(level))
+    if (!from || snprintf(level, sizeof(level), "%s", from) >= (int)sizeof(level))
         return;
-    strcpy(level, from);
     for (char *slash; (slash = strrchr(level, '/')) && slash > level; *slash = '\0') {
         uint64_t left = level_room(level);
 

@@ -161,7 +161,7 @@ static int on_look(sd_event_source *source, uint64_t usec, void *userdata)
 static const struct dress_key *choose(struct spares *s)
 {
     struct spare *dressed[CONFIG_SPARES_MAX], *sp;
-    const struct dress_key *have[CONFIG_SPARES_MAX], *key;
+    const struct dress_key *have[CONFIG_SPARES_MAX] = {NULL}, *key;
     bool out[CONFIG_SPARES_MAX];
     size_t n = 0;
 
