@@ -121,8 +121,14 @@ dyno_background() {
 agent_pid() { cat "$AGENT/pid"; }
 agent_answers() { dyno ps; }
 
-# The stories of root and of the user run at the same time: neither takes a port that the other chose.
-port_range() { [ "$(id -u)" = 0 ] && echo 20000-24999 || echo 25000-29999; }
+# The stories of root and of the user run at the same time: neither takes a port that the other chose. Who runs
+# more than one check on a machine gives each 10000 ports of its own, from $DYNOD_TEST_PORTS on: as root, the
+# port of one agent's dyno is no other program's, on the whole host.
+port_range() {
+    local first=${DYNOD_TEST_PORTS:-20000}
+    is_root || first=$((first + 5000))
+    echo "$first-$((first + 4999))"
+}
 
 # agent_start [-o SECTION.KEY=VALUE]...: the options are kept for agent_again.
 agent_start() {
