@@ -63,7 +63,7 @@ now_numbered() { logs life/numbers.1 | grep -c "number "; }
     before=$(dyno ps --json | jq -c 'map([.dyno, .pid, .port, .restarts, .release]) | sort')
     port=$(port_of life/web.1)
     agent_kill KILL
-    curl -sS --max-time 5 "http://127.0.0.1:$port/" | grep -q "Hello from web.1"
+    curl -sS --max-time "$PATIENCE" "http://127.0.0.1:$port/" | grep -q "Hello from web.1"
     agent_again
     wait_up life/web.1 life/web.2 life/numbers.1
     same "$(dyno ps --json | jq -c 'map([.dyno, .pid, .port, .restarts, .release]) | sort')" "$before"
@@ -108,6 +108,7 @@ new_logs() { local new; new=$(helper_pid dynod-logs) && [ -n "$new" ] && [ "$new
     logger=$(helper_pid dynod-logs)
     kill -KILL "$(agent_pid)" "$logger"
     wait_for gone "$logger"
+    wait_for gone "$(agent_pid)"
     agent_again
     wait_for numbered_to $(($(now_numbered) + 300))
     numbers_whole
@@ -117,6 +118,7 @@ new_logs() { local new; new=$(helper_pid dynod-logs) && [ -n "$new" ] && [ "$new
 @test "what ended while nobody looked: its status is known, and it runs again" {
     start once=2
     wait_up life/once.1 life/once.2
+    wait_logged life/once.1 "started as" # it has set its trap
     local pid other
     pid=$(of life/once.1 .pid)
     other=$(of life/once.2 .pid)
@@ -131,7 +133,8 @@ new_logs() { local new; new=$(helper_pid dynod-logs) && [ -n "$new" ] && [ "$new
     same "$(last_event life once.1 exit | jq -r .fault)" app
     is life/once.2 .pid "$other"
     same "$(logs life/once.1 | grep -c "Process exited with status")" 1
-    same "$(logs life/once.1 | grep -c "app\[once.1\]: started as")" 2
+    started_twice() { [ "$(logs life/once.1 | grep -c "app\[once.1\]: started as")" = 2 ]; }
+    wait_for started_twice
 }
 
 @test "kill -9 of dynod while dynos start: none is lost, none runs twice" {
@@ -149,20 +152,19 @@ new_logs() { local new; new=$(helper_pid dynod-logs) && [ -n "$new" ] && [ "$new
         wait_for counts life once 6
         pids=$(dyno ps --json | jq -r '.[].pid' | sort -u | wc -l)
         same "$pids" 6
-        same "$(running_onces)" 6
+        same "$(commands_running)" 6
         dyno stop life
         wait_for all_ended
-        same "$(running_onces)" 0
+        same "$(commands_running)" 0
     done
 }
-# How many dynos really run `once.sh`, seen from the host.
-running_onces() {
-    local file n=0
-    for file in $(grep -lszx "once\.sh" /proc/[0-9]*/cmdline); do
-        [ "$(tr '\0' ' ' <"$file" 2>/dev/null)" = "bash once.sh " ] || continue
-        # Only this agent's: other stories have none of that name, other runs may.
-        grep -qsz "^DYNO=once\." "${file%cmdline}environ" && n=$((n + 1))
-    done
+# How many commands of this story's dynos there are, seen from the host: the children of its dyno-inits, but for
+# those that wait in a sandbox kept ready and are dyno-init themselves.
+commands_running() {
+    local pid parent n=0
+    while read -r pid parent; do
+        [[ ! /proc/$parent/exe -ef $BIN/dyno-init || /proc/$pid/exe -ef $BIN/dyno-init ]] || n=$((n + 1))
+    done < <(ps -eo pid=,ppid=,stat= | awk '$3 !~ /^[ZX]/ { print $1, $2 }')
     echo "$n"
 }
 
@@ -171,11 +173,14 @@ running_onces() {
     wait_up life/stubborn.1 life/stubborn.2 life/numbers.1
     wait_logged life/stubborn.1 ready
     wait_logged life/numbers.1 "number 60" # enough to judge by
-    local pids pid
+    local pids pid command
     pids=$(dyno ps --json | jq -r '.[].pid')
+    command=$(command_of "$(of life/numbers.1 .pid)")
     dyno_background stop life >/dev/null 2>&1
     wait_logged life/stubborn.1 "Stopping all processes with SIGTERM"
+    wait_logged life/numbers.1 "Stopping all processes with SIGTERM"
     agent_kill KILL
+    wait_for gone "$command" # it has all the time that it needs: nobody is there to end it
     agent_again
     for pid in $pids; do wait_for gone "$pid"; done
     wait_for all_ended
@@ -256,7 +261,7 @@ init_of() {
     wait_up life/once.1
     local options
     mapfile -t options <"$AGENT/options"
-    run ! timeout 20 "$BIN/dynod" -c "$AGENT/dynod.conf" "${options[@]}"
+    run ! timeout "$PATIENCE" "$BIN/dynod" -c "$AGENT/dynod.conf" "${options[@]}"
     [ "$status" -ne 124 ] || fail "the second agent ran"
     up life/once.1
     agent_answers
