@@ -39,6 +39,7 @@ enum guard {
     CGROUP = 1 << 13,
     INIT = 1 << 14, /* dyno-init: the probe is PID 1 itself */
     FDS = 1 << 15,  /* closing what the agent has open */
+    JOIN = 1 << 16, /* of the cgroups */
 };
 
 static unsigned left_out;
@@ -56,13 +57,25 @@ static unsigned long flag_ipc(void)
     return left_out & IPC ? 0 : CLONE_NEWIPC;
 }
 
+static unsigned into_asked; /* how often a clone was to go into a cgroup */
+
+static unsigned long long flag_into(void)
+{
+    into_asked++;
+    return left_out & JOIN ? 0 : CLONE_INTO_CGROUP;
+}
+
+#pragma push_macro("CLONE_INTO_CGROUP")
 #pragma push_macro("CLONE_NEWPID")
 #pragma push_macro("CLONE_NEWIPC")
 #undef CLONE_NEWPID
 #undef CLONE_NEWIPC
-#define CLONE_NEWPID flag_pid()
-#define CLONE_NEWIPC flag_ipc()
+#undef CLONE_INTO_CGROUP
+#define CLONE_INTO_CGROUP flag_into()
+#define CLONE_NEWPID      flag_pid()
+#define CLONE_NEWIPC      flag_ipc()
 #include "isolate/spawn.c"
+#pragma pop_macro("CLONE_INTO_CGROUP")
 #pragma pop_macro("CLONE_NEWPID")
 #pragma pop_macro("CLONE_NEWIPC")
 
@@ -100,6 +113,7 @@ static const struct {
     {LANDLOCK, "enter landlock"},
     {SECCOMP, "load the seccomp filter"},
     {MASK, "mask /proc"},
+    {JOIN, "join the cgroups"},
 };
 
 static bool is_left_out(const char *name)

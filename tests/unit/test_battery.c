@@ -6,6 +6,7 @@
 
 #include <linux/audit.h>
 #include <mqueue.h>
+#include <sys/pidfd.h>
 #include <sys/shm.h>
 #include <sys/un.h>
 #include <sys/utsname.h>
@@ -437,7 +438,7 @@ static const char *words(unsigned guards)
 {
     static const char *const names[] = {"ROOT",    "USER",   "MAP",    "CAPS",  "NNP", "LANDLOCK",
                                         "SECCOMP", "MASK",   "NOSUID", "NODEV", "RO",  "PID",
-                                        "IPC",     "CGROUP", "INIT",   "FDS"};
+                                        "IPC",     "CGROUP", "INIT",   "FDS",   "JOIN"};
     static char text[200];
 
     text[0] = '\0';
@@ -562,6 +563,109 @@ static void every_system_call_is_answered_as_the_table_says(void **state)
     assert_int_equal(bad, 0);
 }
 
+/* --- nothing of a dyno's runs before it is in its cgroups ---------------------------------------
+ */
+
+/* A process of its own starts D, which says who dyno-init is once that is executed: until then who
+ * starts it stands still, as clone(2) with CLONE_VFORK has it. */
+static int start_apart(struct dyno *d, const struct plan *p, unsigned out)
+{
+    int told[2];
+
+    assert_int_equal(pipe2(told, O_CLOEXEC), 0);
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct err e = ERR_INIT;
+
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        left_out = out;
+        if (sandbox_spawn(d->f->sandbox, p, &d->spawned, &e) < 0) {
+            print_error("%s\n", e.text);
+            _exit(1);
+        }
+        dyno_wait_report(d);
+        const unsigned long long all[] = {(unsigned long long)d->spawned.pid, into_asked};
+        _exit(write(told[1], all, sizeof(all)) != sizeof(all));
+    }
+    assert_true(pid > 0);
+    close(told[1]);
+    return told[0];
+}
+
+static int is_init(pid_t pid, void *userdata)
+{
+    char path[64], exe[4096] = "";
+
+    snprintf(path, sizeof(path), "/proc/%d/exe", pid);
+    ssize_t n = readlink(path, exe, sizeof(exe) - 1);
+    ++*(int *)userdata;
+    return n > 0 && strstr(exe, "dyno-init") ? 1 : 0;
+}
+
+/* Waits until somebody is in the cgroup; whether that is still who started it. */
+static void is_held(struct dyno *d)
+{
+    struct pollfd said = {.fd = d->log, .events = POLLIN};
+    int n = 0;
+
+    for (int i = 0; i < WAIT_MSEC / 10 && n == 0; i++) {
+        usleep(10000);
+        must(cgroup_each_process(d->cgroup, is_init, &n, e));
+    }
+    assert_int_equal(n, 1);
+    assert_int_equal(poll(&said, 1, 300), 0); /* the control needs a tenth of that */
+    n = 0;
+    assert_int_equal(cgroup_each_process(d->cgroup, is_init, &n, &(struct err)ERR_INIT), 0);
+    assert_int_equal(n, 1);
+}
+
+/* In a cgroup that is frozen before the start. */
+static void start_frozen(unsigned out)
+{
+    static char sh[] = "/bin/sh", c[] = "-c", command[] = "echo it ran";
+    char *argv[] = {sh, c, command, NULL};
+    struct dyno_options o = {0};
+    unsigned long long told[2];
+    struct dyno d;
+    struct plan p;
+    int launch;
+
+    dyno_prepare(&fx, &d, &o, &p, &launch, argv);
+    must(cgroup_freeze(d.cgroup, true, e));
+    scoped_fd starter = start_apart(&d, &p, out);
+    close(p.log_write);
+    close(p.ctl_fd);
+    close(launch);
+    if (!(out & JOIN)) {
+        is_held(&d);
+        must(cgroup_freeze(d.cgroup, false, e));
+    }
+    assert_int_equal(fd_read_full(starter, told, sizeof(told)), sizeof(told));
+    assert_int_equal(told[1], cgroup_tree_version(fx.tree) == CGROUP_V2);
+    d.spawned.pid = (pid_t)told[0];
+    d.spawned.pidfd = pidfd_open(d.spawned.pid, 0);
+    assert_true(d.spawned.pidfd >= 0);
+    assert_int_equal(dyno_wait(&d), 0);
+    assert_string_equal(d.out, "it ran\n");
+    dyno_done(&d, d.ctl);
+    while (waitpid(-1, NULL, WNOHANG) > 0) /* who started it */
+        ;
+}
+
+static void nothing_runs_before_it_is_in_its_cgroups(void **state)
+{
+    (void)state;
+    if (!cgroup_tree_can(fx.tree, CGROUP_CAN_FREEZE)) {
+        print_message("no cgroups\n");
+        skip();
+    }
+    assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+    start_frozen(0);
+    start_frozen(JOIN); /* the control: it is not in there, and runs */
+    assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 0), 0);
+}
+
 /* --- set up -------------------------------------------------------------------------------------
  */
 
@@ -614,6 +718,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_guard_is_enough_and_without_them_it_works),
         cmocka_unit_test(every_system_call_is_answered_as_the_table_says),
+        cmocka_unit_test(nothing_runs_before_it_is_in_its_cgroups),
     };
 
     return cmocka_run_group_tests_name("battery", tests, setup, teardown);
