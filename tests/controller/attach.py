@@ -214,7 +214,7 @@ def order(a, url, secret, is_tty):
     rq = urllib.request.Request(f"http://{a.people}/v1/apps/{a.app}/run", json.dumps(spec).encode(),
                                 {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(rq, timeout=30) as answer:
+        with urllib.request.urlopen(rq, timeout=60) as answer:
             said = json.load(answer)
     except OSError as e:
         raise Broken(f"the controller: {e}") from e

@@ -8,14 +8,15 @@ Options as controller.py's. On the people's port besides:
   POST /rogue/deliver  {"agent": A, "commands": [..]}   the next long-poll's answer, to the letter
   POST /rogue/times    {"heartbeat_ms"?, "ttl_ms"?, "poll_ms"?}   what sessions get from now on
   POST /rogue/forget-dynos  {"agent": A}   as if it had been told of none
-  GET  /rogue          {"calls": {"register": N, ..}, "bytes": N, "left": N}   how often was called, what was
-                       poured out, how many answers are still to be spoiled
+  GET  /rogue          {"calls": {"register": N, ..}, "at": {"register": [MS, ..], ..}, "bytes": N, "left": N}
+                       how often was called since then, and when; what was poured out, how many answers are
+                       still to be spoiled
 
 Kinds, with their members: FAULTS below.
 """
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from email.utils import formatdate
 
 import controller
@@ -126,7 +127,7 @@ class RogueFleet(Fleet):
 class Rogue(controller.Controller):
     def __init__(self, *args):
         super().__init__(*args)
-        self.faults, self.state, self.calls = [], {"bytes": 0}, Counter()
+        self.faults, self.state, self.calls, self.at = [], {"bytes": 0}, Counter(), defaultdict(list)
 
     def agent_routes(self):
         return [(method, path, self.spoiled(path.rsplit("/", 1)[1], fn)) for method, path, fn in super().agent_routes()]
@@ -135,6 +136,7 @@ class Rogue(controller.Controller):
         def serve(http, body, agent):
             with self.fleet.lock:
                 self.calls[call] += 1
+                self.at[call].append(int(time.monotonic() * 1000))
                 f = next((f for f in self.faults if call in f.get("calls", [call]) and f["times"] > 0), None)
                 if f:
                     f["times"] -= 1
@@ -148,7 +150,7 @@ class Rogue(controller.Controller):
             ("POST", "/rogue/fault", self.set_fault), ("POST", "/rogue/deliver", self.deliver),
             ("POST", "/rogue/times", self.set_times), ("POST", "/rogue/forget-dynos", self.forget_dynos),
             ("GET", "/rogue", lambda http, body: {
-                "calls": self.calls, **self.state, "left": sum(f["times"] for f in self.faults)})]
+                "calls": self.calls, "at": self.at, **self.state, "left": sum(f["times"] for f in self.faults)})]
 
     def set_fault(self, http, body):
         with self.fleet.lock:
@@ -157,6 +159,7 @@ class Rogue(controller.Controller):
                 raise controller.Refused(400, f"one of {', '.join(FAULTS)}")
             self.faults = [{"times": 10**9, **f} for f in faults]
             self.calls.clear()
+            self.at.clear()
             self.state["bytes"] = 0
             return {}
 

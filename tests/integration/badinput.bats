@@ -24,11 +24,11 @@ picture() {
 }
 
 api() { # METHOD PATH [BODY]
-    curl -sS --max-time 20 --unix-socket "$AGENT/run/api.sock" -X "$1" ${3+-H Content-Type:application/json --data-binary "$3"} \
+    curl -sS --max-time "$PATIENCE" --unix-socket "$AGENT/run/api.sock" -X "$1" ${3+-H Content-Type:application/json --data-binary "$3"} \
         "http://dynod$2"
 }
 api_status() { # METHOD PATH BODY: the HTTP status; the body in $STORY/answer
-    curl -sS --max-time 20 --unix-socket "$AGENT/run/api.sock" -X "$1" -H Content-Type:application/json \
+    curl -sS --max-time "$PATIENCE" --unix-socket "$AGENT/run/api.sock" -X "$1" -H Content-Type:application/json \
         --data-binary "$3" -o "$STORY/answer" -w '%{http_code}' "http://dynod$2"
 }
 # refused STATUS METHOD PATH BODY WORD...
@@ -209,7 +209,8 @@ dynod_with() { # CONFIG-TEXT: starts a dynod with that file, which must refuse
 @test "api: over-long" {
     head -c 6000000 /dev/zero | tr '\0' ' ' >"$STORY/long"
     local status
-    status=$(curl -s --max-time 20 --unix-socket "$AGENT/run/api.sock" -X PATCH -H Content-Type:application/json \
+    # The answer comes before the body, for which a client waits that has asked whether it may send it.
+    status=$(curl -s --max-time "$PATIENCE" --expect100-timeout "$PATIENCE" --unix-socket "$AGENT/run/api.sock" -X PATCH -H Content-Type:application/json \
         --data-binary "@$STORY/long" -o "$STORY/answer" -w '%{http_code}' http://dynod/v1/apps/calm/formation || true)
     same "$status" 413
 }
@@ -239,11 +240,11 @@ dynod_with() { # CONFIG-TEXT: starts a dynod with that file, which must refuse
     mkdir -p "$STORY/local"
     cp "$ROOT/docs/examples/hello/"* "$STORY/local/"
     local port
-    port=$(free_port)
-    perl -MIO::Socket::INET -e '$l = IO::Socket::INET->new(LocalAddr => "0.0.0.0", LocalPort => shift, Listen => 1) or die; print "ready\n"; close STDOUT; sleep 60' \
-        "$port" >"$STORY/taken" 3>&- &
+    perl -MIO::Socket::INET -e '$l = IO::Socket::INET->new(LocalAddr => "0.0.0.0", Listen => 1) or die; print $l->sockport, "\n"; close STDOUT; sleep 100' \
+        >"$STORY/taken" 3>&- 4>&- &
     local holder=$!
-    wait_for grep -q ready "$STORY/taken"
+    wait_for test -s "$STORY/taken"
+    port=$(cat "$STORY/taken")
     run timeout 30 "$BIN/dyno" local -p "$port" -m web=1 "$STORY/local"
     kill "$holder"
     [ "$status" -ne 0 ] && [ "$status" -ne 124 ] || fail "status $status"

@@ -214,7 +214,7 @@ namespace_of() { readlink "/proc/$1/ns/$2"; }
 
 @test "what is at work on a slug owns nothing: a uid of this fetch, no capability, namespaces, a bounded cgroup (root)" {
     only_root "as a user nothing can be given up but what landlock and seccomp take"
-    local p ns dynod uids=() group
+    local p ns dynod uids=() group working
     dynod=$(agent_pid)
     head -c 4000000 /dev/urandom >"$STORY/evil/app/ballast"
     (cd "$STORY/evil" && tar -czf "$STORY/www/watched.tgz" app)
@@ -222,7 +222,9 @@ namespace_of() { readlink "/proc/$1/ns/$2"; }
     dyno slug fetch --no-wait "$(store_url)/slow/watched.tgz?2"
     two_at_work() { [ "$(at_work | wc -l)" = 6 ]; }
     wait_for two_at_work
-    for p in $(at_work); do
+    mapfile -t working < <(at_work)
+    kill -STOP "${working[@]}" # asking all this may take longer than their work
+    for p in "${working[@]}"; do
         uids+=("$(status_of "$p" Uid)")
         same "$(awk '/^(Uid|Gid):/ { print $2, $3, $4, $5 }' "/proc/$p/status" | tr ' ' '\n' | sort -u | wc -l)" 1
         same "$(awk '/^Groups:/ { print NF }' "/proc/$p/status")" 1
@@ -239,6 +241,7 @@ namespace_of() { readlink "/proc/$1/ns/$2"; }
         cat /sys/fs/cgroup{/memory,/unified,}"$group"/memory.{limit_in_bytes,max} 2>/dev/null | grep -qx 1073741824 ||
             fail "no limit of memory in $group"
     done
+    kill -CONT "${working[@]}"
     # One uid a fetch, nobody else's.
     same "$(printf '%s\n' "${uids[@]}" | sort | uniq -c | awk '{ print $1 }' | tr '\n' ' ')" "3 3 "
     [[ " ${uids[*]} " != *" 0 "* ]]

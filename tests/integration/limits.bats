@@ -5,7 +5,7 @@ load helpers
 
 setup_file() {
     story_begin
-    agent_start -o dyno.boot_timeout=2s -o dyno.stop_grace=2s -o dyno.restart_delay=1s \
+    agent_start -o dyno.boot_timeout=2s -o dyno.stop_grace=4s -o dyno.restart_delay=1s \
         -o dyno.sample_interval=1s
     cat >"$STORY/hog.pl" <<'PERL'
 $| = 1;
@@ -56,7 +56,7 @@ tojson() { cat; }
     dyno stop mule
     wait_for gone "$pid"
     wait_logged mule/stubborn.1 "app[stubborn.1]: no, I stay"
-    wait_logged mule/stubborn.1 'heroku[stubborn.1]: Error R12 (Exit timeout) -> Process failed to exit within 2 seconds of SIGTERM'
+    wait_logged mule/stubborn.1 'heroku[stubborn.1]: Error R12 (Exit timeout) -> Process failed to exit within 4 seconds of SIGTERM'
     wait_logged mule/stubborn.1 'heroku[stubborn.1]: Stopping process with SIGKILL'
     wait_logged mule/stubborn.1 'heroku[stubborn.1]: Process exited with status 137'
     # In this order.
