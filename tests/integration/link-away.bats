@@ -21,9 +21,12 @@ teardown_file() { link_story_end; }
 @test "kill -9 of dynod, dynod-link and the controller under churn: every exit is told, each as one" {
     released churn '{"quick": 3, "worker": 2}'
     local before link i
-    before=$(pids churn | jq -c '[.[] | select(.[1] | startswith("worker"))]')
+    workers() { pids churn | jq -c '[.[] | select(.[1] | startswith("worker"))]'; }
+    workers_are() { [ "$(workers)" = "$1" ]; }
+    before=$(workers)
     for i in 1 2 3 4; do
         sleep 0.7
+        wait_for link_pid
         link=$(link_pid)
         kill -KILL "$link"
         wait_for link_again "$link"
@@ -35,7 +38,7 @@ teardown_file() { link_story_end; }
         agent_kill KILL
         agent_again
     done
-    same "$(pids churn | jq -c '[.[] | select(.[1] | startswith("worker"))]')" "$before"
+    wait_for workers_are "$before"
     wait_for registered
     many() { [ "$(exits_here | wc -l)" -ge 10 ]; }
     wait_for many
@@ -49,20 +52,23 @@ teardown_file() { link_story_end; }
 @test "a controller that is away: dynos run on, crashes are restarted, the exits arrive later" {
     released shop '{"web": 1, "worker": 1, "quick": 1}'
     local before n
-    before=$(pids shop | jq -c '[.[] | select(.[1] != "quick.1")]')
+    others() { pids shop | jq -c '[.[] | select(.[1] != "quick.1")]'; }
+    others_are() { [ "$(others)" = "$1" ]; }
+    before=$(others)
     controller_kill one
     n=$(exits_here | wc -l)
     shown() { link_is .state backoff && counted connect; }
     wait_for shown
     has "$(dyno ps 2>&1)" backoff
+    exits_wait() { [ "$(link .exits_waiting)" -ge 3 ]; }
     more() { [ "$(exits_here | wc -l)" -ge $((n + 3)) ]; }
     wait_for more
-    [ "$(link .exits_waiting)" -ge 3 ]
-    same "$(pids shop | jq -c '[.[] | select(.[1] != "quick.1")]')" "$before"
+    wait_for exits_wait
+    same "$(others)" "$before"
     # Not even a new agent stops anything.
     agent_kill KILL
     agent_again
-    same "$(pids shop | jq -c '[.[] | select(.[1] != "quick.1")]')" "$before"
+    wait_for others_are "$before"
     controller_again one
     wait_for registered
     stop_all shop

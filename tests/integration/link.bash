@@ -132,6 +132,8 @@ link_pid() { helper_pid dynod-link; }
 link_again() { [ -n "$(link_pid)" ] && [ "$(link_pid)" != "$1" ]; }
 
 pids() { dyno ps --json "$@" | jq -c '[.[] | select(.pid) | [.app, .dyno, .pid]] | sort'; }
+# pids_are PIDS [APP]: a new agent has to hear of them from each dyno-init first.
+pids_are() { [ "$(pids "${@:2}")" = "$1" ]; }
 
 # The ids of all exits: as the agent's own history has them, and as the controller does.
 exits_here() {

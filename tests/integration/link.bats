@@ -236,7 +236,7 @@ teardown_file() { link_story_end; }
     agent_kill KILL
     agent_again
     same "$(status | jq .instance.draining)" true
-    same "$(pids)" "$before"
+    wait_for pids_are "$before"
     ordered_is "done -" stop '{"app": "shop", "dynos": ["worker.2"]}'
     wait_for counts shop worker 1
     ordered_is "done -" undrain
