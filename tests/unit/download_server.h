@@ -191,7 +191,7 @@ static inline void server_start(struct server *s, server_fn *fn, size_t object_l
         for (int c; (c = accept4(fd, NULL, NULL, SOCK_CLOEXEC)) >= 0; close(c))
             if (fork() == 0) {
                 (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-                (void)alarm(60);
+                (void)alarm(280);
                 server_connection(c, fn, object_len, s->n);
                 _exit(0);
             }

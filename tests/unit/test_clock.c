@@ -53,8 +53,8 @@ static void clocks_go_on(void **state)
     (void)state;
     usleep(20000);
     uint64_t passed = clock_boot() - boot;
-    assert_in_range(passed, 20000, 5 * USEC_PER_SEC);
-    assert_in_range(clock_real(), real, real + 5 * USEC_PER_SEC);
+    assert_in_range(passed, 20000, 60 * USEC_PER_SEC);
+    assert_in_range(clock_real(), real, real + 60 * USEC_PER_SEC);
     assert_in_range(real / USEC_PER_SEC, (uint64_t)time(NULL) - 5, (uint64_t)time(NULL) + 5);
 }
 

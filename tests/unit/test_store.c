@@ -310,7 +310,7 @@ static int try_open(struct opened *o, const char *address, const char *settings,
     *o = (struct opened){0};
     o->settings = settings ? json_loads(settings, 0, NULL) : NULL;
     assert_true(o->settings || !settings);
-    o->env = (struct store_env){.settings = o->settings, .connect_ms = 2000};
+    o->env = (struct store_env){.settings = o->settings, .connect_ms = 60000};
     return store_open(&o->env, address, -1, &o->s, e);
 }
 

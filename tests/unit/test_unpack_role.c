@@ -554,7 +554,7 @@ static void a_silent_pipe_can_be_left(void **state)
     assert_int_equal(unpack_run(&rq, &watch, &o, &e), -EPIPE);
     assert_string_equal(e.text, "the agent is gone");
     assert_int_equal(calls, 3);
-    assert_true(clock_boot() - start < 20 * USEC_PER_SEC);
+    assert_true(clock_boot() - start < 100 * USEC_PER_SEC);
     close(fds[0]);
     close(fds[1]);
     close(rq.dir);
