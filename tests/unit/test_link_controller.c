@@ -17,7 +17,7 @@
 
 #include "link_server.h"
 
-#define PATIENCE (20 * USEC_PER_SEC)
+#define PATIENCE (60 * USEC_PER_SEC)
 
 static struct server plain, mutual;
 static struct files files;

@@ -24,7 +24,7 @@
 
 #include <cmocka.h>
 
-#define PATIENCE (30 * USEC_PER_SEC)
+#define PATIENCE (60 * USEC_PER_SEC)
 
 struct world {
     struct agent a;
