@@ -179,6 +179,17 @@ int cache_meta(struct cache *c, const struct digest *digest, json_t **ret, struc
     return r < 0 ? err_wrap(e, "the slug %s", digest->hex) : 0;
 }
 
+/* For the next agent's order: an entry's time is that of its directory. Without it the entry looks
+ * older, or younger, than it is. */
+static void write_used(const struct cache *c, const struct digest *digest, uint64_t usec)
+{
+    const struct timespec at = {.tv_sec = (time_t)(usec / USEC_PER_SEC),
+                                .tv_nsec = (long)(usec % USEC_PER_SEC * 1000)};
+    const struct timespec both[2] = {at, at};
+
+    (void)utimensat(c->slugs, digest->hex, both, AT_SYMLINK_NOFOLLOW);
+}
+
 void cache_touch(struct cache *c, const struct digest *digest)
 {
     struct cache_entry *entry = (struct cache_entry *)(uintptr_t)cache_find(c, digest);
@@ -187,8 +198,7 @@ void cache_touch(struct cache *c, const struct digest *digest)
     if (!entry || (now >= entry->used_usec && now - entry->used_usec < TOUCH_USEC))
         return;
     entry->used_usec = now;
-    /* For the next agent's order; without it the entry looks older than it is. */
-    (void)utimensat(c->slugs, digest->hex, NULL, AT_SYMLINK_NOFOLLOW);
+    write_used(c, digest, now);
 }
 
 /* --- incoming ------------------------------------------------------------------------------- */
@@ -414,8 +424,10 @@ int cache_seal(struct cache *c, const struct digest *digest, const struct digest
     if (json_object_set_new(meta, "synced", json_true()) < 0 ||
         json_object_set_new(meta, "image", json_string(image->hex)) < 0)
         return err_set(e, ENOMEM, "seal the slug %s", digest->hex);
+    uint64_t used = entry ? entry->used_usec : clock_real();
     r = write_meta(dir, meta, e);
-    return r < 0 ? r : cache_index_put(c, digest, meta, entry ? entry->used_usec : clock_real(), e);
+    write_used(c, digest, used); /* to be sealed is no use */
+    return r < 0 ? r : cache_index_put(c, digest, meta, used, e);
 }
 
 int cache_remove(struct cache *c, const struct digest *digest, struct err *e)

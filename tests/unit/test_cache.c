@@ -351,6 +351,31 @@ static void images_are_published_and_sealed(void **state)
     }
 }
 
+/* It comes some time after the use, and in any order: what leaves first must not depend on it. */
+static void a_seal_is_no_use(void **state)
+{
+    const struct timespec old[2] = {{1000, 5000}, {1000, 5000}};
+    struct err e = ERR_INIT;
+    char path[400];
+    struct cache *c;
+
+    (void)state;
+    c = open_cache();
+    publish_image(c, "image!");
+    cache_freep(&c);
+    (void)snprintf(path, sizeof(path), "%s/sha256/%s", base, one.hex);
+    assert_int_equal(utimensat(AT_FDCWD, path, old, 0), 0);
+    c = open_cache();
+    assert_int_equal(cache_seal(c, &one, &one, &e), 0);
+    for (int again = 0; again < 2; again++) {
+        assert_true(cache_at(c, 0)->synced);
+        assert_int_equal(cache_at(c, 0)->used_usec, 1000 * 1000000ull + 5);
+        cache_freep(&c);
+        c = open_cache();
+    }
+    cache_freep(&c);
+}
+
 /* The power went before the image was on the disk. */
 static void what_was_not_synced_does_not_outlive_its_boot(void **state)
 {
@@ -600,6 +625,7 @@ int main(void)
         TEST(links_in_place_of_entries_are_not_followed),
         TEST(entries_are_listed_and_removed),
         TEST(images_are_published_and_sealed),
+        TEST(a_seal_is_no_use),
         TEST(what_was_not_synced_does_not_outlive_its_boot),
         TEST(what_is_anothers_is_dropped),
         TEST(what_is_no_entry_is_dropped),
