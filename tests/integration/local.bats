@@ -16,7 +16,7 @@ PROC
     printf 'GREETING="good morning"\n' >"$STORY/app/.env"
     mkdir "$STORY/ends"
     cat >"$STORY/ends/Procfile" <<'PROC'
-first: sleep 2; exit 23
+first: trap 'exit 23' USR1; echo "first is here"; while :; do sleep 0.2; done
 second: trap 'echo "second got SIGTERM"; exit 0' TERM; echo ready; while :; do sleep 0.2; done
 PROC
 }
@@ -54,6 +54,14 @@ local_stop() { # SIGNAL
     kill -"$1" "$(cat "$STORY/pid")"
     wait_for ended || { cat "$STORY/out"; return 1; }
 }
+# command_of DYNO: the pid of its command, the child of one of this story's dyno-inits.
+command_of() {
+    local pid parent
+    while read -r pid parent; do
+        [[ /proc/$parent/exe -ef $BIN/dyno-init && ! /proc/$pid/exe -ef $BIN/dyno-init ]] || continue
+        grep -qszx "DYNO=$1" "/proc/$pid/environ" && echo "$pid"
+    done < <(ps -eo pid=,ppid=)
+}
 base_port() { # room for a few hundred above it
     local port
     port=$(free_port)
@@ -67,7 +75,7 @@ base_port() { # room for a few hundred above it
     wait_said "Listening on port $base"
     wait_said "worker on $((base + 100)), good morning"
     wait_said "clock on $((base + 200))"
-    curl -sS --max-time 5 "http://127.0.0.1:$base/" | grep -q "Hello from web.1"
+    curl -sS --max-time "$PATIENCE" "http://127.0.0.1:$base/" | grep -q "Hello from web.1"
     run ! said "never part"
     local_stop INT
 }
@@ -76,6 +84,7 @@ base_port() { # room for a few hundred above it
     local base
     base=$(base_port)
     local_start -p "$base" -m web=2 "$STORY/app"
+    wait_said "Listening on port $base"
     wait_said "Listening on port $((base + 1))"
     grep -qE '^[0-9]{2}:[0-9]{2}:[0-9]{2} web\.1 +\| ' "$STORY/out"
     grep -qE '^[0-9]{2}:[0-9]{2}:[0-9]{2} web\.2 +\| ' "$STORY/out"
@@ -99,6 +108,8 @@ EXP
 @test "the first exit ends all, with its status" {
     local_start -p "$(base_port)" "$STORY/ends"
     wait_said "ready"
+    wait_said "first is here"
+    kill -USR1 "$(command_of first.1)"
     wait_for ended || { cat "$STORY/out"; return 1; }
     same "$(cat "$STORY/status")" 23
     said "second got SIGTERM"
@@ -132,7 +143,7 @@ EXP
     local_start --slug "$STORY/app.tgz" -p "$base" -m web=1,worker=1
     wait_said "Listening on port $base"
     wait_said "worker on $((base + 100))"
-    curl -sS --max-time 5 "http://127.0.0.1:$base/" | grep -q "Hello from web.1"
+    curl -sS --max-time "$PATIENCE" "http://127.0.0.1:$base/" | grep -q "Hello from web.1"
     local_stop INT
 }
 

@@ -28,10 +28,15 @@ holdings() {
     find "$AGENT/run" "$AGENT/state" -mindepth 1 -not -path '*/logs/*' -not -name 'events*' -printf '%y %P\n' 2>/dev/null |
         sed -E 's/spare[-.][0-9a-f]+/spare/' | sort
 }
+# As many spares as are wanted, or what is made next is taken for a leak.
+spares_made() {
+    curl -sS --unix-socket "$AGENT/run/api.sock" http://d/v1/status | jq -e '.spares | .memory_short or .ready == .wanted'
+}
 steady() { local once; once=$(holdings); sleep 1; [ "$once" = "$(holdings)" ]; }
 as_before() { [ "$(holdings)" = "$(cat "$STORY/before")" ] || { diff "$STORY/before" <(holdings); return 1; }; }
 
 @test "thirty dynos up and stopped: everything as before" {
+    wait_for spares_made
     wait_for steady # a sweep of the first dyno's remains is no holding
     holdings >"$STORY/before"
     dyno restart many

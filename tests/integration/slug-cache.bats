@@ -24,6 +24,12 @@ run_slug() {
     dyno start "app$1" --slug "file://$STORY/slug$1.tgz" -m worker=1 >/dev/null
     wait_up "app$1/worker.1"
 }
+# Not before nothing uses it any more.
+stop_slug() {
+    dyno stop "app$1"
+    wait_for unused "$1"
+}
+unused() { [ "$(dyno slug ls --json | jq --arg d "sha256:$(hex "$1")" '.slugs[] | select(.digest == $d) | .in_use')" = false ]; }
 meta() { jq -r "$2" "$(entry "$1")/meta.json"; }
 sealed() { [ "$(meta "$1" .synced)" = true ]; }
 images() { [ "$(meta "$1" .kind)" = image ]; }
@@ -38,7 +44,7 @@ no_trash() { [ -z "$(ls -A "$AGENT/state/trash")" ]; }
     wait_logged app1/worker.1 "content of 1 is 3000000"
     grep -q "overlay" "/proc/$(of app1/worker.1 .pid)/mounts"
     # Nobody's mount table but the dyno's has it.
-    ! grep -q erofs /proc/mounts
+    run ! grep " - erofs " "/proc/$(agent_pid)/mountinfo"
     fsck.erofs "$(entry 1)/image" >/dev/null
     wait_for sealed 1
     same "$(meta 1 .image)" "$(sha256sum "$(entry 1)/image" | cut -d' ' -f1)"
@@ -47,21 +53,25 @@ no_trash() { [ -z "$(ls -A "$AGENT/state/trash")" ]; }
 @test "no room: the least recently used goes, never one in use, and not after the agent was killed" {
     run_slug 1
     run_slug 2
-    dyno stop app2
+    stop_slug 2
     run_slug 3
-    dyno stop app3
+    stop_slug 3
     # 1 is in use, and the oldest; 2 goes.
     agent_kill KILL
     agent_again
     run_slug 4
     wait_for not_cached 2
-    cached 1 && cached 3 && cached 4
+    cached 1
+    cached 3
+    cached 4
     wait_for no_trash
     # It comes back when it is wanted, and then 3 goes.
     run_slug 2
     wait_for not_cached 3
-    cached 1 && cached 2 && cached 4
-    dyno stop app4
+    cached 1
+    cached 2
+    cached 4
+    stop_slug 4
     up app1/worker.1
 }
 
@@ -70,8 +80,11 @@ no_trash() { [ -z "$(ls -A "$AGENT/state/trash")" ]; }
     run_slug 2
     run_slug 3
     run_slug 4
-    for i in 1 2 3 4; do cached "$i" && up "app$i/worker.1"; done
-    for i in 2 3 4; do dyno stop "app$i"; done
+    for i in 1 2 3 4; do
+        cached "$i"
+        up "app$i/worker.1"
+    done
+    for i in 2 3 4; do stop_slug "$i"; done
 }
 
 @test "published, not synced, and the machine was restarted: gone, and fetched again (root)" {
@@ -100,7 +113,7 @@ no_trash() { [ -z "$(ls -A "$AGENT/state/trash")" ]; }
     only_root "only root mounts images"
     run_slug 2
     images 2 || skip "no images here"
-    dyno stop app2
+    stop_slug 2
     agent_kill KILL
     printf 'not an image' | dd of="$(entry 2)/image" bs=1 seek=1024 conv=notrunc 2>/dev/null
     agent_again
@@ -114,7 +127,7 @@ no_trash() { [ -z "$(ls -A "$AGENT/state/trash")" ]; }
 
 @test "a slug that is torn is none" {
     run_slug 2
-    dyno stop app2
+    stop_slug 2
     agent_kill KILL
     : >"$(entry 2)/meta.json"
     mkdir "$AGENT/state/cache/sha256/nothing" "$AGENT/state/cache/incoming/0123456789abcdef"

@@ -94,8 +94,9 @@ waiting() {
     local before
     starts() { jq -r 'select(.kind == "state" and .to == "starting") | .dyno' "$AGENT/state/events.jsonl" | wc -l; }
     before=$(starts)
-    dyno scale app sleeper=100
-    dyno scale app sleeper=1 # had all been started in one turn, this would have come after the last
+    # One after the other by one client: had all been started in one turn, the second would have come after the last.
+    curl -sS -o /dev/null --unix-socket "$AGENT/run/api.sock" -X PATCH -d '{"sleeper": 100}' http://d/v1/apps/app/formation \
+        --next -sS -o /dev/null --unix-socket "$AGENT/run/api.sock" -X PATCH -d '{"sleeper": 1}' http://d/v1/apps/app/formation
     wait_for counts app sleeper 1
     [ $(($(starts) - before)) -lt 90 ] || fail "all of them were started: $(($(starts) - before))"
 }
@@ -103,6 +104,8 @@ waiting() {
 @test "one that dies while it waits is made anew, and the start goes on" {
     local pid lost
     lost=$(spares lost)
+    three_wait() { [ "$(waiting | wc -l)" = 3 ]; } # what ended may still be there
+    wait_for three_wait
     pid=$(waiting | head -n 1)
     kill -KILL "$pid"
     lost_one() { [ "$(spares lost)" = $((lost + 1)) ]; }
@@ -142,6 +145,8 @@ waiting() {
     wait_for counts app sleeper 0
     wait_for dressed 1
     dressed=$(pgrep -P "$(agent_pid)" -f '^dyno-init dressed')
+    unused() { [ "$(dyno slug ls --json | jq --arg d "$(digest_of "$STORY/new.tgz")" '.slugs[] | select(.digest == $d) | .in_use')" = false ]; }
+    wait_for unused
     dyno slug rm "$(sha256sum <"$STORY/new.tgz" | cut -c1-64)"
     for i in $dressed; do wait_for gone "$i"; done
     wait_for dressed 0
