@@ -46,9 +46,10 @@ static int set_memory(const struct cgroup *c, uint64_t max, struct err *e)
 #define TCP_PART 4 /* of the memory that a size has */
 
 /* Buffers of TCP sockets have a counter of their own on v1, and are counted at all only where it
- * was written to. Over it, sockets get no more memory; nobody is killed. A part of the memory only:
- * the machine has one limit for the buffers of all its sockets. Kernels without CONFIG_INET have no
- * such file. */
+ * was written to. Over it, a socket gets little more memory (some 70 kB, unread); nobody is killed.
+ * A part of the memory only: the machine has one limit for the buffers of all its sockets. Who
+ * opens so many that they come to more than all its memory is ended by the agent (dyno_sample()).
+ * Kernels without CONFIG_INET have no such file. */
 static int set_tcp(const struct cgroup *c, uint64_t max, struct err *e)
 {
     static const char file[] = "memory.kmem.tcp.limit_in_bytes";
@@ -153,12 +154,14 @@ static int v1_usage(struct cgroup *c, struct cgroup_usage *ret, struct err *e)
     if (n < 0)
         return err_set(e, (int)-n, "cgroup %s: read memory.stat", c->id);
     (void)cg_get(c, CTRL_MEMORY, "memory.oom_control", oom, sizeof(oom)); /* absent: no kills */
+    uint64_t tcp = cg_get_u64(c, CTRL_MEMORY, "memory.kmem.tcp.usage_in_bytes", 0);
     struct cgroup_usage u = {
         .memory_rss = cg_field(stat, "total_rss"),
         .memory_cache = cg_field(stat, "total_cache"),
         .memory_swap = cg_field(stat, "total_swap"),
-        .memory_kernel = cg_get_u64(c, CTRL_MEMORY, "memory.kmem.usage_in_bytes", 0) +
-                         cg_get_u64(c, CTRL_MEMORY, "memory.kmem.tcp.usage_in_bytes", 0),
+        .memory_kernel = cg_get_u64(c, CTRL_MEMORY, "memory.kmem.usage_in_bytes", 0) + tcp,
+        .memory_shmem = cg_field(stat, "total_shmem"),
+        .memory_tcp = tcp,
         .pgpgin = cg_field(stat, "total_pgpgin"),
         .pgpgout = cg_field(stat, "total_pgpgout"),
         .cpu_usec = cg_get_u64(c, CTRL_CPUACCT, "cpuacct.usage", 0) / 1000,

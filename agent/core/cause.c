@@ -63,7 +63,7 @@ void end_classify(const struct end_facts *f, struct end_cause *ret)
     /* What the kernel or we did to it explains the signal that it died of, so it comes first. */
     if (f->failed) {
         say(&c, "start-failed", f->failed->fault, f->failed->text);
-    } else if (f->oom_kills > 0 && f->oom_own) {
+    } else if ((f->oom_kills > 0 && f->oom_own) || f->over) {
         say_killed(&c, "memory", FAULT_APP, "memory quota vastly exceeded (R15)");
     } else if (f->oom_kills > 0 && killed(f)) {
         say_killed(&c, "machine-memory", FAULT_PLATFORM,

@@ -19,6 +19,7 @@ struct end_facts {
     bool exit_timeout;  /* R12 */
     uint64_t oom_kills; /* processes that the kernel killed for memory: */
     bool oom_own;       /* for the dyno's own limit; false: the machine had none */
+    bool over;          /* it held more memory than its limit where the kernel does not kill */
     bool oneoff;
     bool attach_failed; /* R13: nobody came to its terminal, so it was told to stop */
     bool detached;      /* R16: its client went away and it ignored SIGHUP */

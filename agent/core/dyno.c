@@ -162,7 +162,7 @@ static bool is_draining(const struct dyno *d)
 static void clear_facts(struct dyno *d)
 {
     d->told_to_stop = d->boot_timeout = d->exit_timeout = d->oom = false;
-    d->attach_failed = d->detached = d->machine_oom = false;
+    d->attach_failed = d->detached = d->machine_oom = d->over = false;
     d->adopted = d->no_retry = false;
     d->cpu = (struct cpu_meter){0};
     d->failed = (struct err)ERR_INIT;
@@ -397,7 +397,7 @@ static void act_kill(struct dyno *d, enum dyno_state from, enum dyno_act act)
                   "Error R12 (Exit timeout) -> Process failed to exit within %u seconds of SIGTERM",
                   (unsigned)(c->stop_grace / USEC_PER_SEC));
     } else if (act == ACT_KILL_R15) {
-        d->oom = !d->machine_oom;
+        d->oom = d->over || !d->machine_oom;
         if (d->oom)
             dyno_line(d, R15_LINE);
     } else if (!run_started(d->run)) {

@@ -51,6 +51,7 @@ struct dyno {
     struct cpu_meter cpu;
     /* what the end will have to explain */
     bool told_to_stop, boot_timeout, exit_timeout, oom, detached, attach_failed;
+    bool over;        /* it held more than its limit in what the kernel kills nobody for */
     bool machine_oom; /* it was killed because the machine had no memory */
     struct err failed;
     json_t *last_exit;     /* NULL: none yet */

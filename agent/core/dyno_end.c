@@ -18,6 +18,7 @@ static void gather_facts(struct dyno *d, struct end_facts *ret)
                               .exit_timeout = d->exit_timeout,
                               .attach_failed = d->attach_failed,
                               .detached = d->detached,
+                              .over = d->over,
                               .oneoff = d->oneoff,
                               .failed = d->failed.errnum ? &d->failed : NULL};
     if (d->run) {

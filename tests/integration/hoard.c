@@ -1,11 +1,13 @@
 /* hoard.c - takes more of one thing than is good, as a dyno would: hoard KIND MB|COUNT
  *
  * anon, shm, memfd, sockets: so many MB, which then are held. suicide: holds them, then SIGKILLs
- * itself. fds, ptys, watches: so many, or as many as there are. spin: a processor. Says "held N".
+ * itself. tcp: so many connections to itself, with as much in each as it takes. fds, ptys, watches:
+ * so many, or as many as there are. spin: a processor. Says "held N".
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,6 +59,29 @@ static long fill_sockets(long mb)
     return bytes / MB;
 }
 
+/* Connections that nobody reads from: each has buffers, of which the kernel counts only the sum. */
+static long fill_tcp(long count)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t len = sizeof(at);
+    int listener = socket(AF_INET, SOCK_STREAM, 0);
+    long n = 0;
+
+    if (listener < 0 || bind(listener, (struct sockaddr *)&at, len) < 0 ||
+        listen(listener, 9) < 0 || getsockname(listener, (struct sockaddr *)&at, &len) < 0)
+        return -1;
+    for (; n < count; n++) {
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+
+        if (fd < 0 || (connect(fd, (struct sockaddr *)&at, len) < 0 && errno != EINPROGRESS) ||
+            accept(listener, NULL, NULL) < 0)
+            break;
+        while (write(fd, block, 65536) > 0)
+            ;
+    }
+    return n;
+}
+
 static long open_many(long count, const char *kind)
 {
     int watcher = !strcmp(kind, "watches") ? inotify_init() : -1;
@@ -93,6 +118,8 @@ int main(int argc, char **argv)
         held = fill_memfd(much);
     else if (!strcmp(kind, "sockets"))
         held = fill_sockets(much);
+    else if (!strcmp(kind, "tcp"))
+        held = fill_tcp(much);
     else if (!strcmp(kind, "spin"))
         for (;;)
             ;

@@ -8,6 +8,7 @@ setup_file() {
     story_begin
     agent_start -o dyno.stop_grace=2s -o dyno.restart_delay=60s -o dyno.sample_interval=200ms \
         -o size.tiny.memory=32M -o size.tiny.memory_factor=2 -o size.tiny.pids=40 \
+        -o size.roomy.memory=512M \
         -o size.narrow.open_files=500 \
         -o size.capped.cpu_cap=30% -o size.heavy.cpu_shares=8192 -o size.light.cpu_shares=512
     mkdir "$STORY/app"
@@ -85,6 +86,30 @@ ticks_on() {
     wait_logged modest "held 40"
     wait_logged modest "Error R14 (Memory quota exceeded)" # 40 of 32, and 64 at most
     up modest/hoard.1
+    canary_lives
+}
+
+# The machine has one limit for the buffers of all TCP sockets; beyond it nobody's connections get on.
+@test "connections that are not read hold no more than their dyno may: R15, and its neighbour's get on (root)" {
+    only_root "memory limits need cgroups"
+    start neighbour web=1
+    wait_up neighbour/web.1
+    hoard few tcp 100 --size tiny # some 25 MB of the 64 that are its limit
+    hoard wide tcp 1500 --size roomy # the control: what ends the next is no harm where it has room
+    wait_logged few "held 100"
+    wait_logged wide "held 1500"
+    hoard flood tcp 1500 --size tiny
+    wait_for ended flood
+    same "$(why flood .cause)" memory
+    same "$(why flood .fault)" app
+    wait_logged flood "Error R15 (Memory quota vastly exceeded)"
+    answers neighbour/web.1
+    up few/hoard.1
+    up wide/hoard.1
+    dyno stop flood
+    dyno stop wide
+    dyno stop few
+    dyno stop neighbour
     canary_lives
 }
 

@@ -95,6 +95,16 @@ static void what_sigkill_ended_has_its_status(void **state)
     expect((struct end_facts){.started = true}, "init-lost", FAULT_PLATFORM, -1);
 }
 
+/* What the kernel kills nobody for, we do. */
+static void more_than_its_limit_is_the_apps(void **state)
+{
+    const struct end_facts f = {
+        .started = true, .status_known = true, .status = SIGKILL, .over = true};
+
+    (void)state;
+    expect(f, "memory", FAULT_APP, 137);
+}
+
 /* Whose memory it was that there was none of. */
 static void a_kill_for_memory_is_not_always_the_apps(void **state)
 {
@@ -131,6 +141,7 @@ int main(void)
         cmocka_unit_test(whose_doing),
         cmocka_unit_test(what_we_did_comes_first),
         cmocka_unit_test(what_sigkill_ended_has_its_status),
+        cmocka_unit_test(more_than_its_limit_is_the_apps),
         cmocka_unit_test(a_kill_for_memory_is_not_always_the_apps),
     };
 
