@@ -14,7 +14,7 @@ setup_file() {
 setup() {
     rm -rf "$AGENT" && mkdir -p "$AGENT"
     echo "$BIN" >"$AGENT/bin"
-    agent_start -o dyno.restart_delay=30s -o dyno.stop_grace=2s
+    agent_start -o dyno.restart_delay=30s -o dyno.stop_grace=4s
 }
 teardown() { agent_end; }
 teardown_file() { rm -f "$AGENT/pid"; story_end; }
