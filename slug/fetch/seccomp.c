@@ -5,6 +5,7 @@
 #include "base/scoped.h"
 
 #include <errno.h>
+#include <linux/netlink.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <stdbool.h>
@@ -103,7 +104,6 @@ static const int tree[] = {
 /* --- download --- */
 
 static const int network[] = {
-    SCMP_SYS(bind), /* netlink, by getaddrinfo(3); landlock forbids it for TCP */
     SCMP_SYS(connect),    SCMP_SYS(getpeername), SCMP_SYS(getsockname), SCMP_SYS(getsockopt),
     SCMP_SYS(recvfrom),   SCMP_SYS(recvmmsg),    SCMP_SYS(sendmmsg),    SCMP_SYS(sendto),
     SCMP_SYS(setsockopt), SCMP_SYS(socketpair),
@@ -203,9 +203,14 @@ static int add_threads(scmp_filter_ctx ctx)
 static int add_network(scmp_filter_ctx ctx)
 {
     static const int families[] = {AF_INET, AF_INET6, AF_NETLINK};
+    const uint64_t netlink = sizeof(struct sockaddr_nl);
     int r =
         seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1, SCMP_A1(SCMP_CMP_EQ, FIONBIO));
 
+    /* netlink, by getaddrinfo(3), and nothing else: no other address is as short. Landlock forbids
+     * it for TCP, from Linux 6.7 on. */
+    if (r == 0)
+        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(bind), 1, SCMP_A2(SCMP_CMP_EQ, netlink));
     for (size_t i = 0; r == 0 && i < sizeof(families) / sizeof(families[0]); i++)
         r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1,
                              SCMP_A0(SCMP_CMP_EQ, (uint64_t)families[i]));
