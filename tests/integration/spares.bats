@@ -243,9 +243,9 @@ no_limit() { [ -n "$(level limit_in_bytes)" ] && echo -1 || echo max; }
     agent_again
     wait_for ready 3
     ! is_root || echo $((40 << 20)) >"$(limit_file)"
-    dyno scale app sleeper=1
-    wait_up app/sleeper.1
-    same "$(spares taken)" 1
-    wait_for ready 3
+    dyno drain
+    wait_for no_more
+    dyno undrain
+    wait_for ready 3 # made below the limit
     same "$(spares memory_short)" false
 }
