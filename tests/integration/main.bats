@@ -9,7 +9,9 @@ setup_file() {
     store_add "$(slug_app express)" express.tgz
     store_add "$(slug_app flask)" flask.tgz
     agent_start -o dyno.restart_delay=300ms -o dyno.restart_delay_max=2s
-    echo 'GREETING="hello there"' >"$STORY/env"
+    # Nobody else's on this machine.
+    echo "hello there, $RUN_ID-$(id -u)" >"$STORY/greeting"
+    echo "GREETING=\"$(cat "$STORY/greeting")\"" >"$STORY/env"
     dyno start shop --slug "$(store_url)/express.tgz" --digest "$(digest_of "$SLUGS/express.tgz")" \
         -m web=1 -e "$STORY/env"
     dyno start pages --slug "$(store_url)/flask.tgz" -m web=1
@@ -62,7 +64,7 @@ teardown_file() { story_end; }
     same "$(value USER)" dyno
     same "$(value LOGNAME)" dyno
     same "$(value SHELL)" /bin/bash
-    same "$(value GREETING)" "hello there"
+    same "$(value GREETING)" "$(cat "$STORY/greeting")"
     same "$(value NODE_ENV)" production
     # .profile.d put the slug's own node before the platform's PATH.
     same "$(value PATH)" "/app/.heroku/node/bin:/app/node_modules/.bin:/usr/local/bin:/usr/bin:/bin"
@@ -72,7 +74,7 @@ teardown_file() { story_end; }
 }
 
 @test "config vars are in no argv" {
-    ! grep -lsF "hello there" /proc/[0-9]*/cmdline
+    same "$(grep -lsFf "$STORY/greeting" /proc/[0-9]*/cmdline)" ""
 }
 
 @test "the log has the platform's lines to the letter" {
@@ -94,6 +96,7 @@ teardown_file() { story_end; }
 
 @test "logs -f follows" {
     dyno_background logs -f -n 1 shop >"$STORY/followed" 2>&1
+    wait_for test -s "$STORY/followed" # what is new comes after the last that was there
     get shop/web.1 /log/follow-me
     wait_for grep -q "out follow-me" "$STORY/followed"
     kill "$BACKGROUND"
@@ -106,7 +109,7 @@ teardown_file() { story_end; }
     get shop/web.1 /kill
     wait_for replaced shop/web.1 "$pid"
     wait_for answers shop/web.1
-    gone "$pid"
+    wait_for gone "$pid" # a restart does not wait for what is left of the run before
     wait_logged shop/web.1 "heroku[web.1]: Process exited with status 137"
     wait_logged shop/web.1 "heroku[web.1]: State changed from up to crashed"
     same "$(of shop/web.1 .restarts)" 1

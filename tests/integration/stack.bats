@@ -77,7 +77,7 @@ refused() {
     local text=$1 path=$2
     shift 2
     mkdir -p "$AGENT/run" "$AGENT/state"
-    run timeout 20 "$BIN/dynod" -c /dev/null -o "agent.runtime_dir=$AGENT/run" -o "agent.state_dir=$AGENT/state" \
+    run timeout "$PATIENCE" "$BIN/dynod" -c /dev/null -o "agent.runtime_dir=$AGENT/run" -o "agent.state_dir=$AGENT/state" \
         -o agent.claims_dir= -o "agent.cgroup_parent=$(cgroup_parent)" -o "sandbox.stack=$path" "$@"
     [ "$status" = 1 ] || fail "it started, or worse: $status: $output"
     has "$output" "$text"
@@ -138,6 +138,7 @@ cannot_be_changed() {
     only_root
     stack_agent "$(image erofs)"
     start 2
+    wait_up stack/worker.2
     looks_right
     cannot_be_changed
     same "$(dyno exec stack/worker.2 -- /bin/stat -c %d /opt/data)" "$(inside /bin/stat -c %d /opt/data)"
@@ -287,7 +288,7 @@ only_probe() {
     refused "is no erofs" "$STORY/noise.erofs" -o sandbox.stack_digest="$(digest_of "$STORY/noise.erofs")"
     : >"$STORY/empty.squashfs"
     refused "is no squashfs" "$STORY/empty.squashfs" -o sandbox.stack_digest="$(digest_of "$STORY/empty.squashfs")"
-    no_loops
+    wait_for no_loops
 }
 
 @test "what make stack built: bash, certificates, time zones, and a real app (root)" {

@@ -13,7 +13,8 @@ swift_url() { echo "http://127.0.0.1:$(swift_port proxy)"; }
 swift_auth() { echo "$(swift_url)/auth/v1.0"; }
 
 swift_start() {
-    local n
+    # Five programs, four of which read half of Python's libraries: on a busy machine that takes a minute.
+    local n PATIENCE=$((PATIENCE * 4))
     mkdir -p "$SWIFT/etc" "$SWIFT/srv/d1"
     for n in account container object proxy memcached; do
         free_port >"$SWIFT/$n.port"

@@ -105,7 +105,9 @@ refuses() {
     local slow
     slow=http://127.0.0.1:$(swift_port slow)
     : >"$SWIFT/requests"
-    (sleep 1.5 && swift_forget_tokens) 3>&- &
+    # When its first bytes are here: the parts that are asked for next find that out.
+    rm -f "$STORY/got"
+    (wait_for test -s "$STORY/got" && swift_forget_tokens) 3>&- &
     gives long swift://slugs/long "$(swift_settings auth_url="$slow/auth/v1.0")" '{"limits": {"connections": 2}}'
     wait $!
     same "$(grep -c 'GET /auth/v1.0 200' "$SWIFT/requests")" 2
