@@ -6,7 +6,8 @@ import sys
 import threading
 import time
 
-TIMEOUT = 2
+# Never how long anything takes: what is refused is refused at once.
+TIMEOUT = 20
 
 
 def say(path, line):
