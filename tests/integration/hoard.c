@@ -97,7 +97,11 @@ static long open_many(long count, const char *kind)
             fd = posix_openpt(O_RDWR | O_NOCTTY);
         else {
             (void)snprintf(name, sizeof(name), "/tmp/w%ld", n);
-            fd = mkdir(name, 0700) < 0 ? -1 : inotify_add_watch(watcher, name, IN_ALL_EVENTS);
+            fd = open(name, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+            if (fd < 0)
+                break;
+            close(fd);
+            fd = inotify_add_watch(watcher, name, IN_ALL_EVENTS);
         }
         if (fd < 0)
             break;

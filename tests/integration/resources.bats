@@ -6,7 +6,7 @@ load helpers
 
 setup_file() {
     story_begin
-    agent_start -o dyno.stop_grace=2s -o dyno.restart_delay=60s -o dyno.sample_interval=200ms \
+    agent_start -o dyno.stop_grace=5s -o dyno.restart_delay=60s -o dyno.sample_interval=200ms \
         -o size.tiny.memory=32M -o size.tiny.memory_factor=2 -o size.tiny.pids=40 \
         -o size.roomy.memory=512M \
         -o size.narrow.open_files=500 \
@@ -61,6 +61,9 @@ cgroup() {
         find /sys/fs/cgroup -maxdepth 6 -type d -name "$run" | head -n 1
 }
 last_tick() { bodies "$1" | sed -n 's/^app.*: tick //p' | tail -n 1; }
+# What it wrote before may still be on its way.
+wait_still() { wait_for stands_still "$1"; }
+stands_still() { ! ticks_on "$1"; }
 ticks_on() {
     local before
     before=$(last_tick "$1")
@@ -140,7 +143,7 @@ ticks_on() {
     hoard files fds 100000 --size narrow
     wait_logged files "Too many open files"
     n=$(bodies files | sed -n 's/.*held \([0-9]*\) .*/\1/p' | head -n 1)
-    [ "$n" -ge 490 ] && [ "$n" -lt 500 ] # 500, and what it had open
+    ((n >= 490 && n < 500)) || fail "held $n" # 500, and what it had open
     hoard ptys ptys 9000
     hoard watches watches 200000
     wait_logged ptys "held "
@@ -177,8 +180,8 @@ used() { of "$1" .cpu_usec; }
     local i heavy=0 light=0 before wall cpu
     printf 'KIND=spin\nMUCH=1\n' >"$STORY/env"
     start capped hoard=1 -e "$STORY/env" --size capped
+    wall=$(date +%s%N) # the time is that around both looks, however long they take
     before=$(used capped/hoard.1)
-    wall=$(date +%s%N)
     sleep 1
     cpu=$(($(used capped/hoard.1) - before))
     wall=$((($(date +%s%N) - wall) / 1000))
@@ -199,7 +202,7 @@ sum() { dyno ps --json "$1" | jq '[.[].cpu_usec] | add'; }
     is_root && skip "root has cgroups"
     run -1 dyno pause canary/tick.1
     has "$output" "freezer"
-    ticks_on canary/tick.1
+    wait_for ticks_on canary/tick.1
 }
 
 @test "a paused dyno stands still, out of the route, and is found so by the next agent (root)" {
@@ -212,7 +215,7 @@ sum() { dyno ps --json "$1" | jq '[.[].cpu_usec] | add'; }
     is still/web.1 .state paused
     is still/web.1 .up false
     has "$(dyno ps still)" paused
-    run ! ticks_on still/tick.1
+    wait_still still/tick.1
     run -1 dyno exec still/tick.1 -- true
     has "$output" "is paused"
     agent_kill
@@ -220,7 +223,7 @@ sum() { dyno ps --json "$1" | jq '[.[].cpu_usec] | add'; }
     wait_for is still/tick.1 .state paused
     is still/web.1 .state paused
     is still/web.1 .pid "$pid"
-    run ! ticks_on still/tick.1
+    wait_still still/tick.1
     dyno resume still/web.1
     is still/web.1 .state up
     is still/web.1 .pid "$pid"
@@ -331,8 +334,11 @@ all_of_ended() { same "$(dyno ps --json "$1" | jq length)" 0; }
     run -2 dyno top -s size
     run -2 dyno top canary/tick.1
     # Not a terminal: text until somebody ends it.
-    run -124 timeout 2 env DYNOD_SOCKET="$AGENT/run/api.sock" "$BIN/dyno" top </dev/null
-    [ "$(grep -c canary/tick.1 <<<"$output")" -ge 2 ]
+    dyno_background top </dev/null >"$STORY/top"
+    twice() { [ "$(grep -c canary/tick.1 "$STORY/top")" -ge 2 ]; }
+    wait_for twice
+    kill "$BACKGROUND"
+    wait_for gone "$BACKGROUND"
 }
 
 @test "top: the live screen, its keys, another window size, and a terminal as it was" {
