@@ -119,6 +119,16 @@ int net_talk_send(struct mnl_socket *s, struct net_talk *t, struct err *e)
     return -told.errnum;
 }
 
+/* What changes while it is told is there, or not, as it likes: that is fine. libmnl would pass over
+ * the rest of an answer that is marked so, and if it is the last one, wait for another. */
+static void forget_changes(char *buf, size_t len)
+{
+    int left = (int)len;
+
+    for (struct nlmsghdr *h = (void *)buf; mnl_nlmsg_ok(h, left); h = mnl_nlmsg_next(h, &left))
+        h->nlmsg_flags &= (uint16_t)~NLM_F_DUMP_INTR;
+}
+
 int net_dump(struct net *n, unsigned type, mnl_cb_t cb, void *userdata, struct err *e)
 {
     char buf[ANSWER_MAX];
@@ -137,9 +147,9 @@ int net_dump(struct net *n, unsigned type, mnl_cb_t cb, void *userdata, struct e
 
         if (got < 0 && errno == EINTR)
             continue;
+        if (got > 0)
+            forget_changes(buf, (size_t)got);
         int r = got < 0 ? -1 : mnl_cb_run(buf, (size_t)got, seq, port, cb, userdata);
-        if (r < 0 && errno == EINTR) /* NLM_F_DUMP_INTR: it changed meanwhile, which is fine */
-            continue;
         if (r < 0)
             return err_set(e, errno, "hear of the kernel's networks");
         if (r == 0)

@@ -6,6 +6,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_link.h>
+#include <linux/rtnetlink.h>
 #include <poll.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -296,6 +298,81 @@ static int life_ahead(const struct net_config *c)
     return 0;
 }
 
+/* --- An interface that comes, or goes, while all are listed --- */
+
+enum { STAYING = 40 }; /* more than the kernel tells in three answers */
+
+struct listing {
+    struct net own; /* to change interfaces, while its owner's socket is busy */
+    int seen[STAYING];
+    bool there, changed; /* the one that comes and goes; in this round */
+    int failed;
+};
+
+static int change_link(struct net *n, const char *name, bool add)
+{
+    struct err e = ERR_INIT;
+    struct net_talk t;
+
+    net_talk_begin(n, &t);
+    (void)net_talk_add(&t, "change a link", add ? RTM_NEWLINK : RTM_DELLINK,
+                       add ? NLM_F_CREATE | NLM_F_EXCL : 0, sizeof(struct ifinfomsg));
+    net_put(&t, IFLA_IFNAME, name, strlen(name) + 1);
+    if (add) {
+        struct nlattr *info = net_nest(&t, IFLA_LINKINFO);
+
+        net_put(&t, IFLA_INFO_KIND, "veth", 4);
+        net_nest_end(&t, info);
+    }
+    return net_talk_send(n->route, &t, &e);
+}
+
+static int note_and_change(const struct nlmsghdr *h, void *userdata)
+{
+    struct listing *l = userdata;
+    const char *name;
+    int number;
+
+    (void)net_is_ours(&l->own, h, &name);
+    if (name && sscanf(name, "stays%d", &number) == 1 && number >= 0 && number < STAYING)
+        l->seen[number]++;
+    if (!l->changed) {
+        l->there = !l->there;
+        l->failed |= change_link(&l->own, "comes", l->there) < 0;
+    }
+    l->changed = true;
+    return MNL_CB_OK;
+}
+
+static int list_while_they_change(const struct net_config *c)
+{
+    struct listing l = {0};
+    struct err e = ERR_INIT;
+    char name[16];
+
+    (void)c;
+    (void)alarm(20); /* one that waits for ever ends here */
+    MUST(net_talk_open(&l.own.route, &e) == 0);
+    for (int i = 0; i < STAYING; i++) {
+        (void)snprintf(name, sizeof(name), "stays%d", i);
+        MUST(change_link(&l.own, name, true) == 0);
+    }
+    for (int round = 0; round < 20; round++) {
+        struct net n = {0};
+
+        memset(l.seen, 0, sizeof(l.seen));
+        l.changed = false;
+        MUST(net_talk_open(&n.route, &e) == 0);
+        MUST(net_dump(&n, RTM_GETLINK, note_and_change, &l, &e) == 0);
+        net_socket_closep(&n.route);
+        MUST(!l.failed);
+        for (int i = 0; i < STAYING; i++)
+            MUST(l.seen[i] > 0);
+    }
+    net_socket_closep(&l.own.route);
+    return 0;
+}
+
 static void lives(int (*how)(const struct net_config *), const struct net_config *c)
 {
     int status;
@@ -331,6 +408,12 @@ static void networks_are_made_ahead(void **state)
 {
     (void)state;
     lives(life_ahead, &usual);
+}
+
+static void a_list_ends_though_it_changes(void **state)
+{
+    (void)state;
+    lives(list_while_they_change, &usual);
 }
 
 static void the_machine_is_probed(void **state)
@@ -393,6 +476,7 @@ int main(void)
         cmocka_unit_test(the_kernel_takes_it_all),
         cmocka_unit_test(the_kernel_takes_as_little_as_there_is),
         cmocka_unit_test(networks_are_made_ahead),
+        cmocka_unit_test(a_list_ends_though_it_changes),
         cmocka_unit_test(the_machine_is_probed),
     };
 
