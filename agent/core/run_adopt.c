@@ -58,8 +58,10 @@ int run_connect_init(struct run *r, struct err *e)
         rc = run_watch_link(r, sock, e);
     if (rc == 0) {
         rc = initlink_send(r->link, &hello, NULL, 0);
-        if (rc < 0)
+        if (rc < 0) {
             initlink_freep(&r->link);
+            rc = err_set(e, -rc, "greet the dyno-init of %s", r->id);
+        }
     }
     return rc;
 }
