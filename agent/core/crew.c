@@ -130,6 +130,8 @@ void crew_freep(struct crew **cp)
         peer_freep(&m->peer);
         if (m->pidfd >= 0) /* it may have ended already */
             (void)pidfd_send_signal(m->pidfd, SIGKILL, NULL, 0);
+        if (m->pidfd >= 0 && !m->on_exit) /* nobody would hear of its end */
+            helper_dispose(crew->all->o.loop, TAKE_FD(m->pidfd));
     }
     if (!any_left(crew))
         clean(crew);
