@@ -224,7 +224,7 @@ static void job_start(struct job *j)
     f->running++;
     if (r == 0)
         r = job_round(j, &e);
-    if (r == -EAGAIN) {
+    if (r == -EAGAIN && clock_boot() < j->since + f->o.config->fetch_total) {
         j->running = false;
         f->running--;
         start_soon(f, clock_boot() + AGAIN);
