@@ -1,5 +1,6 @@
 #include "base/err.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -54,4 +55,10 @@ int err_blame(struct err *e, enum fault fault)
 {
     e->fault = fault;
     return -e->errnum;
+}
+
+bool err_is_shortage(int errnum)
+{
+    return errnum == ENOMEM || errnum == ENOBUFS || errnum == EMFILE || errnum == ENFILE ||
+           errnum == EAGAIN || errnum == EINTR;
 }

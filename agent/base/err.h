@@ -9,6 +9,7 @@
 #include "base/fault.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 
 #define ERR_TEXT_MAX 480
 
@@ -37,5 +38,9 @@ int err_wrap(struct err *e, const char *fmt, ...) __attribute__((format(printf, 
 
 /* Says whose fault E is, and returns -E->errnum, so that it chains: return err_blame(e, …). */
 int err_blame(struct err *e, enum fault fault);
+
+/* Whether ERRNUM is a shortage of ours (memory, descriptors, processes), which passes. It says
+ * nothing of what was asked for: that may be there, be sound, and be nobody's fault. */
+bool err_is_shortage(int errnum);
 
 #endif

@@ -120,6 +120,12 @@ static int mount_keep(struct slugs *s, const struct digest *digest, bool image, 
     return 0;
 }
 
+/* Such a failure to mount an image is not the image's: it can be mounted another time. */
+static bool passes(int errnum)
+{
+    return err_is_shortage(errnum) || errnum == EBUSY || errnum == ENOSPC;
+}
+
 /* The image cannot be mounted: it is not what was published. */
 static int give_up(struct slugs *s, const struct digest *digest, const struct err *why,
                    struct err *e)
@@ -149,8 +155,13 @@ static int open_app(struct slugs *s, const struct digest *digest, bool *ret_imag
         *ret_fd = TAKE_FD(fd);
         return 0;
     }
-    if (slugimages_mount(s->images, fd, &mounted, &why) < 0)
+    r = slugimages_mount(s->images, fd, &mounted, &why);
+    if (r < 0 && !passes(-r))
         return give_up(s, digest, &why, e);
+    if (r < 0) {
+        *e = why;
+        return err_wrap(e, "mount the slug sha256:%.12s", digest->hex);
+    }
     *ret_fd = mounted;
     return 0;
 }

@@ -11,6 +11,7 @@
 #include "fetchrun.h"
 #include "tarball.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/sha.h>
@@ -19,12 +20,52 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #include <cmocka.h>
 
 #define PATIENCE (60 * USEC_PER_SEC)
+
+/* --- A kernel that refuses --- */
+
+static struct {
+    long number; /* a system call that is made by its number; 0: none */
+    int errnum;
+} refused;
+static int watches = -1; /* so many more epoll takes; -1: as ever */
+
+long syscall(long number, ...)
+{
+    long (*real)(long, ...) = (long (*)(long, ...))dlsym(RTLD_NEXT, "syscall");
+    long a[6];
+    va_list ap;
+
+    va_start(ap, number);
+    for (int i = 0; i < 6; i++)
+        a[i] = va_arg(ap, long);
+    va_end(ap);
+    if (refused.number != number)
+        return real(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+    errno = refused.errnum;
+    return -1;
+}
+
+int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
+{
+    int (*real)(int, int, int, struct epoll_event *) =
+        (int (*)(int, int, int, struct epoll_event *))dlsym(RTLD_NEXT, "epoll_ctl");
+
+    if (op != EPOLL_CTL_ADD || watches < 0)
+        return real(epfd, op, fd, event);
+    if (watches-- > 0)
+        return real(epfd, op, fd, event);
+    watches = 0;
+    errno = ENOMEM;
+    return -1;
+}
 
 struct world {
     struct agent a;
@@ -195,6 +236,9 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct world *w = *state;
+
+    refused.number = 0;
+    watches = -1;
     struct agent *a = &w->a;
     struct err e = ERR_INIT;
 
@@ -680,6 +724,82 @@ static void a_start_takes_over_what_is_for_later(void **state)
         assert_true(turn(w, until));
 }
 
+/* --- When the kernel refuses --- */
+
+static size_t count_crews(struct world *w)
+{
+    char **ids = NULL;
+    struct err e = ERR_INIT;
+    size_t n = 0;
+
+    must(cgroup_tree_list(w->a.cgroups, &ids, &e), &e);
+    while (ids && ids[n])
+        n++;
+    cgroup_ids_free(ids);
+    return n;
+}
+
+/* More often than there are users for crews: nothing of one that could not be watched is left. */
+static void a_crew_that_is_not_whole_leaves_nothing(void **state)
+{
+    static const struct crew_ops nobody = {0};
+    struct world *w = *state;
+    struct crews *crews = slugs_crews(w->a.slugs);
+    uint64_t until = clock_boot() + PATIENCE;
+    unsigned n = w->a.rootless ? 4 : 2 * crews_max(crews);
+    struct crew *crew = NULL;
+    struct err e = ERR_INIT;
+
+    for (int i = 0; i < 10; i++)
+        (void)turn(w, 0); /* a crew waits now */
+    size_t before = count_crews(w);
+    for (unsigned i = 0; i < n; i++) {
+        watches = (int)(i % 2); /* its socket, its end */
+        assert_int_equal(crews_take(crews, CREW_SEAL, &nobody, NULL, &crew, &e), -ENOMEM);
+        watches = -1;
+        while (count_crews(w) > before)
+            if (!turn(w, until))
+                fail_msg("its cgroup stays");
+    }
+    must(crews_take(crews, CREW_SEAL, &nobody, NULL, &crew, &e), &e);
+    crew_freep(&crew);
+}
+
+static void a_process_is_not_waited_for_without_end(void **state)
+{
+    struct world *w = *state;
+
+    w->a.config.fetch_total = USEC_PER_SEC;
+    refused.number = SYS_clone3;
+    refused.errnum = EAGAIN; /* pids.max, RLIMIT_NPROC, threads-max */
+    fetch(w, w->good, &w->digest);
+    assert_int_equal(w->why.errnum, EAGAIN);
+    assert_int_equal(w->why.fault, FAULT_PLATFORM);
+    refused.number = 0;
+    fetch_good(w);
+}
+
+static void what_cannot_be_mounted_just_now_is_kept(void **state)
+{
+    static const int passing[] = {EMFILE, ENFILE, ENOMEM, EBUSY};
+    struct world *w = *state;
+    struct err e = ERR_INIT;
+    int fd;
+
+    needs_images(w);
+    fetch_good(w);
+    for (size_t i = 0; i < sizeof(passing) / sizeof(passing[0]); i++) {
+        e = (struct err)ERR_INIT;
+        refused.number = SYS_fsopen;
+        refused.errnum = passing[i];
+        assert_int_equal(slugs_app(w->a.slugs, &w->digest, &fd, &e), -passing[i]);
+        refused.number = 0;
+        assert_int_equal(e.fault, FAULT_PLATFORM);
+        assert_non_null(cache_find(w->a.cache, &w->digest));
+    }
+    must(slugs_app(w->a.slugs, &w->digest, &fd, &e), &e);
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
 
 int main(void)
@@ -701,6 +821,9 @@ int main(void)
         TEST(progress_is_told),
         TEST(who_waits_comes_before_what_is_for_later),
         TEST(a_start_takes_over_what_is_for_later),
+        TEST(a_crew_that_is_not_whole_leaves_nothing),
+        TEST(a_process_is_not_waited_for_without_end),
+        TEST(what_cannot_be_mounted_just_now_is_kept),
     };
 
     struct err e = ERR_INIT;
