@@ -62,3 +62,10 @@ bool err_is_shortage(int errnum)
     return errnum == ENOMEM || errnum == ENOBUFS || errnum == EMFILE || errnum == ENFILE ||
            errnum == EAGAIN || errnum == EINTR;
 }
+
+int err_blame_operator(struct err *e)
+{
+    bool ours = err_is_shortage(e->errnum) || e->errnum == EIO;
+
+    return ours ? -e->errnum : err_blame(e, FAULT_OPERATOR);
+}

@@ -43,4 +43,8 @@ int err_blame(struct err *e, enum fault fault);
  * nothing of what was asked for: that may be there, be sound, and be nobody's fault. */
 bool err_is_shortage(int errnum);
 
+/* E is of something that the operator names: theirs, unless it is a shortage of ours or a disk that
+ * cannot be read (EIO). Returns -E->errnum. */
+int err_blame_operator(struct err *e);
+
 #endif

@@ -79,6 +79,27 @@ static void faults_have_names(void **state)
     assert_int_equal(fault_from_name(NULL), FAULT_PLATFORM);
 }
 
+static void a_shortage_is_nobody_elses_fault(void **state)
+{
+    static const int ours[] = {ENOMEM, EMFILE, ENFILE, EAGAIN, EIO};
+    static const int theirs[] = {ENOENT, EACCES, ENOTDIR, ELOOP};
+    struct err e = ERR_INIT;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++) {
+        (void)err_set(&e, ours[i], "open it");
+        assert_int_equal(err_blame_operator(&e), -ours[i]);
+        assert_int_equal(e.fault, FAULT_PLATFORM);
+        assert_int_equal(err_is_shortage(ours[i]), ours[i] != EIO);
+    }
+    for (size_t i = 0; i < sizeof(theirs) / sizeof(theirs[0]); i++) {
+        (void)err_set(&e, theirs[i], "open it");
+        assert_int_equal(err_blame_operator(&e), -theirs[i]);
+        assert_int_equal(e.fault, FAULT_OPERATOR);
+        assert_false(err_is_shortage(theirs[i]));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -86,6 +107,7 @@ int main(void)
         cmocka_unit_test(context_and_blame_chain),
         cmocka_unit_test(long_texts_are_cut_and_ended),
         cmocka_unit_test(faults_have_names),
+        cmocka_unit_test(a_shortage_is_nobody_elses_fault),
     };
 
     return cmocka_run_group_tests_name("err", tests, NULL, NULL);
