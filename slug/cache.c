@@ -131,7 +131,7 @@ int cache_open_entry(struct cache *c, const struct digest *digest, int *ret, str
     return 0;
 }
 
-/* The image of ENTRY, or its app; -1: neither. */
+/* The image of ENTRY, or its app. -errno: neither, or a shortage. */
 static int open_content(int entry, enum cache_kind *ret_kind)
 {
     struct stat st;
@@ -140,23 +140,28 @@ static int open_content(int entry, enum cache_kind *ret_kind)
     if (image >= 0) {
         *ret_kind = CACHE_IMAGE;
         return fstat(image, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0 ? TAKE_FD(image)
-                                                                               : -1;
+                                                                               : -ENOENT;
     }
+    if (err_is_shortage(errno))
+        return -errno;
     *ret_kind = CACHE_DIRECTORY;
-    return openat(entry, CACHE_APP, OPEN_PATH_DIR);
+    int app = openat(entry, CACHE_APP, OPEN_PATH_DIR);
+    return app < 0 ? -errno : app;
 }
 
 int cache_lookup(struct cache *c, const struct digest *digest, enum cache_kind *ret_kind,
                  int *ret_fd, struct err *e)
 {
     scoped_fd entry = -1;
-    enum cache_kind kind;
+    enum cache_kind kind = CACHE_DIRECTORY;
     struct stat st;
     int r = cache_open_entry(c, digest, &entry, e);
 
     if (r < 0)
         return r;
     scoped_fd content = open_content(entry, &kind);
+    if (content < 0 && err_is_shortage(-content))
+        return err_set(e, -content, "open the slug %s", digest->hex);
     /* Half an entry (a disk that lost a write) is none: it is fetched and replaced. */
     if (content < 0 || fstatat(entry, CACHE_META, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_size == 0)
         return err_say(e, ENOENT, "the slug %s is not whole", digest->hex);

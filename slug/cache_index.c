@@ -96,11 +96,11 @@ void cache_index_drop(struct cache *c, const struct digest *digest)
         *entry = c->all[--c->n];
 }
 
-/* Why the entry NAME cannot stay; NULL: it can, *ret_meta and *ret_used are set. */
+/* Why the entry NAME cannot stay, and in *CAUSE what may have kept us from seeing it as it is;
+ * NULL: it can, *ret_meta and *ret_used are set. */
 static const char *judge(struct cache *c, const char *name, struct digest *ret_digest,
-                         json_t **ret_meta, uint64_t *ret_used)
+                         json_t **ret_meta, uint64_t *ret_used, struct err *cause)
 {
-    struct err ignored = ERR_INIT; /* whatever it is, the entry is none */
     scoped(json_freep) json_t *meta = NULL;
     enum cache_kind kind;
     scoped_fd fd = -1;
@@ -108,10 +108,10 @@ static const char *judge(struct cache *c, const char *name, struct digest *ret_d
 
     if (digest_parse(name, ret_digest) < 0 || strcmp(ret_digest->hex, name) != 0)
         return "its name is no digest";
-    if (cache_lookup(c, ret_digest, &kind, &fd, &ignored) < 0 || fstat(fd, &st) < 0 ||
+    if (cache_lookup(c, ret_digest, &kind, &fd, cause) < 0 || fstat(fd, &st) < 0 ||
         fstatat(c->slugs, name, &dir, AT_SYMLINK_NOFOLLOW) < 0)
         return "it is not whole";
-    if (cache_meta(c, ret_digest, &meta, &ignored) < 0 ||
+    if (cache_meta(c, ret_digest, &meta, cause) < 0 ||
         kind != (strcmp(json_str(meta, "kind", ""), "image") ? CACHE_DIRECTORY : CACHE_IMAGE))
         return "its " CACHE_META " cannot be read";
     if (!json_bool(meta, "synced", true) && strcmp(json_str(meta, "boot", ""), c->boot) != 0)
@@ -129,12 +129,17 @@ static const char *judge(struct cache *c, const char *name, struct digest *ret_d
 static int take(struct cache *c, const char *name, struct err *e)
 {
     scoped(json_freep) json_t *meta = NULL;
+    struct err cause = ERR_INIT;
     struct digest digest;
     uint64_t used = 0;
-    const char *why = judge(c, name, &digest, &meta, &used);
+    const char *why = judge(c, name, &digest, &meta, &used, &cause);
 
     if (!why)
         return cache_index_put(c, &digest, meta, used, e);
+    if (err_is_shortage(cause.errnum)) { /* it may be sound */
+        *e = cause;
+        return -cause.errnum;
+    }
     if (c->o.dropped)
         c->o.dropped(c->o.userdata, name, why);
     return cache_discard(c, c->slugs, name, e);

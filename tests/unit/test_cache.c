@@ -4,6 +4,7 @@
 #include "base/frame.h"
 #include "base/scoped.h"
 #include "base/str.h"
+#include "shortage.h"
 #include "tmpdir.h"
 
 #include <errno.h>
@@ -610,6 +611,38 @@ static void lengths_in_meta_are_bounded(void **state)
     }
 }
 
+/* An agent that starts with few descriptors left, or none: it may fail, but drops nothing. */
+static void a_shortage_drops_nothing(void **state)
+{
+    const struct cache_options o = {
+        .root = base, .owner = geteuid(), .dropped = on_dropped, .boot = "this boot"};
+    struct cache *c = open_cache();
+    int r = -1;
+
+    (void)state;
+    publish(c, "text");
+    cache_freep(&c);
+    for (int n = 0; n < 16 && r < 0; n++) {
+        struct err e = ERR_INIT;
+        struct rlimit was = fds_limit(n);
+
+        r = cache_open(&o, &c, &e);
+        fds_allow(&was);
+        assert_true(r == 0 || r == -EMFILE);
+        assert_int_equal(n_dropped, 0);
+    }
+    assert_int_equal(r, 0);
+    struct rlimit was = fds_limit(1); /* its directory, but not what is in it */
+    struct err e = ERR_INIT;
+    enum cache_kind kind;
+    int fd;
+    r = cache_lookup(c, &one, &kind, &fd, &e);
+    fds_allow(&was);
+    assert_int_equal(r, -EMFILE);
+    assert_app(c, "text");
+    cache_freep(&c);
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, base_remove)
 
 int main(void)
@@ -633,6 +666,7 @@ int main(void)
         TEST(use_is_remembered),
         TEST(removal_is_somebody_elses),
         TEST(spools_have_no_name),
+        TEST(a_shortage_drops_nothing),
         cmocka_unit_test(types_survive_json),
         cmocka_unit_test(lies_in_meta_are_refused),
         cmocka_unit_test(lengths_in_meta_are_bounded),
