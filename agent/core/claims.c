@@ -112,22 +112,24 @@ static bool has_runs(const char *runtime_dir)
     return false;
 }
 
-/* False: nobody's. */
-static bool read_other(int dirfd, const char *name, struct other *ret)
+/* 1: somebody's; 0: nobody's. An error: no telling. */
+static int read_other(int dirfd, const char *name, struct other *ret, struct err *e)
 {
     scoped_fd fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     scoped(json_freep) json_t *claim = NULL;
-    struct err ignored = ERR_INIT; /* what cannot be read is nobody's, or somebody's who runs */
+    struct err ignored = ERR_INIT; /* what is no claim is nobody's, or somebody's who runs */
     char text[CLAIM_MAX];
 
     if (fd < 0)
-        return false;
+        return err_is_shortage(errno) ? err_set(e, errno, "open %s", name) : 0;
     ssize_t n = fd_read_full(fd, text, sizeof(text));
     int64_t pid = holder(fd);
+    if (n < 0 && err_is_shortage((int)-n))
+        return err_set(e, (int)-n, "read %s", name);
     if (n <= 0 || json_parse(text, (size_t)n, sizeof(text), &claim, &ignored) < 0)
-        return false;
+        return 0;
     if (!pid && !has_runs(json_str(claim, "runtime_dir", "")))
-        return false;
+        return 0;
     const char *state = json_str(claim, "state_dir", "?");
     *ret = (struct other){.uid_first = (uint64_t)json_int(claim, "uid_first", 0),
                           .uid_last = (uint64_t)json_int(claim, "uid_last", 0),
@@ -136,7 +138,7 @@ static bool read_other(int dirfd, const char *name, struct other *ret)
                           .netns = (uint64_t)json_int(claim, "netns", 0),
                           .pid = pid};
     (void)text_escape(ret->state_dir, sizeof(ret->state_dir), state, strlen(state));
-    return true;
+    return 1;
 }
 
 static int refuse(const char *what, const char *key, uint64_t first, uint64_t last,
@@ -189,9 +191,10 @@ static int look(const struct claims *c, int dirfd, bool sweep, struct err *e)
 
         if (entry->d_name[0] == '.' || !strcmp(entry->d_name, own))
             continue; /* to open our own and close it would unlock it */
-        if (read_other(dirfd, entry->d_name, &o))
+        r = read_other(dirfd, entry->d_name, &o, e);
+        if (r > 0)
             r = compare(c, &o, e);
-        else if (sweep)
+        else if (r == 0 && sweep)
             (void)unlinkat(dirfd, entry->d_name, 0);
     }
     return r;

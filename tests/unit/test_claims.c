@@ -2,6 +2,8 @@
  * process does not see its own locks. */
 #include "core/claims.h"
 
+#include "shortage.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -224,6 +226,25 @@ static void off_is_off(void **state)
     claims_drop(&one);
 }
 
+static void what_we_cannot_read_is_not_swept(void **state)
+{
+    struct claims one = claims("one", 1000, 100), two = claims("two", 1000, 300);
+    struct err e = ERR_INIT;
+    int fd = -1, r = 0;
+
+    (void)state;
+    pid_t pid = other(&one);
+    for (int n = 0; n < 16 && r != -EADDRINUSE; n++) {
+        struct rlimit was = fds_limit(n);
+
+        r = claims_take(&two, &fd, &e);
+        fds_allow(&was);
+        assert_true(r == -EMFILE || r == -EADDRINUSE);
+    }
+    assert_int_equal(r, -EADDRINUSE); /* with enough of them, and the claim is still there */
+    end(pid);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -252,6 +273,7 @@ int main(void)
         cmocka_unit_test(garbage_is_swept),
         cmocka_unit_test(who_holds_one_can_ask_again),
         cmocka_unit_test(off_is_off),
+        cmocka_unit_test(what_we_cannot_read_is_not_swept),
     };
 
     return cmocka_run_group_tests_name("claims", tests, setup, teardown);
