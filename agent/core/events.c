@@ -45,15 +45,21 @@ static void keep(struct events *ev, uint64_t id, json_t *event)
         ev->next_id = id + 1;
 }
 
-/* Reads one file of lines into the ring. A missing or unreadable file is an empty history. */
-static void load(struct events *ev, const char *name)
+/* Reads one file of lines into the ring. A missing or spoilt file is an empty history; one that we
+ * cannot read now is none, as its numbers would be given again. */
+static int load(struct events *ev, const char *name, struct err *e)
 {
     scoped_free char *text = NULL;
     size_t len = 0;
-    struct err ignored = ERR_INIT;
+    struct err why = ERR_INIT, ignored = ERR_INIT;
+    int r = file_read(ev->dirfd, name, 2 * EVENTS_FILE_MAX, &text, &len, &why);
 
-    if (file_read(ev->dirfd, name, 2 * EVENTS_FILE_MAX, &text, &len, &ignored) < 0)
-        return;
+    if (r < 0 && err_is_shortage(-r)) {
+        *e = why;
+        return r;
+    }
+    if (r < 0)
+        return 0;
     for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
         json_t *event = NULL;
 
@@ -65,6 +71,7 @@ static void load(struct events *ev, const char *name)
         else
             json_decref(event);
     }
+    return 0;
 }
 
 static int open_file(struct events *ev, struct err *e)
@@ -98,9 +105,11 @@ int events_open(int dirfd, struct events **ret, struct err *e)
     ev->dirfd = dirfd;
     ev->file = -1;
     ev->next_id = 1;
-    load(ev, EVENTS_OLD);
-    load(ev, EVENTS_FILE);
-    int r = open_file(ev, e);
+    int r = load(ev, EVENTS_OLD, e);
+    if (r == 0)
+        r = load(ev, EVENTS_FILE, e);
+    if (r == 0)
+        r = open_file(ev, e);
     if (r < 0)
         return r;
     *ret = TAKE_PTR(ev);

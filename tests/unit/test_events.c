@@ -3,6 +3,7 @@
 #include "base/fdio.h"
 #include "base/frame.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -62,6 +64,51 @@ static void numbers_go_on_after_a_restart(void **state)
     json_decref(list);
     list = events_list(ev, 2, 10);
     assert_int_equal(json_array_size(list), 1);
+    json_decref(list);
+    events_freep(&ev);
+    place_drop(&p);
+}
+
+/* A kernel that has no descriptor for one open, and then has again. */
+static int refuse_open; /* this one from now; 0: none */
+
+int openat(int dirfd, const char *path, int flags, ...)
+{
+    va_list ap;
+
+    if (refuse_open > 0 && --refuse_open == 0) {
+        errno = ENFILE;
+        return -1;
+    }
+    va_start(ap, flags);
+    mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(ap, mode_t) : 0;
+    va_end(ap);
+    return (int)syscall(SYS_openat, dirfd, path, flags, mode);
+}
+
+static void numbers_are_not_given_again_for_want_of_a_descriptor(void **state)
+{
+    struct events *ev = NULL;
+    struct err e = ERR_INIT;
+    struct place p;
+    int r = -1;
+
+    (void)state;
+    place_make(&p);
+    assert_int_equal(events_open(p.dirfd, &ev, &e), 0);
+    events_emit(ev, json_pack("{s:s}", "kind", "one"));
+    events_freep(&ev);
+    for (int n = 1; n < 8 && r < 0; n++) {
+        refuse_open = n;
+        r = events_open(p.dirfd, &ev, &e);
+        assert_true(r == -ENFILE || (r == 0 && n > 2)); /* either file counts */
+    }
+    refuse_open = 0;
+    assert_int_equal(r, 0);
+    events_emit(ev, json_pack("{s:s}", "kind", "two"));
+    json_t *list = events_list(ev, 0, 10);
+    assert_int_equal(json_array_size(list), 2);
+    assert_int_equal(json_int(json_array_get(list, 1), "id", 0), 2);
     json_decref(list);
     events_freep(&ev);
     place_drop(&p);
@@ -245,6 +292,7 @@ int main(void)
         cmocka_unit_test(memory_and_file_are_bounded),
         cmocka_unit_test(a_watcher_may_leave_from_within),
         cmocka_unit_test(what_is_told_is_not_kept),
+        cmocka_unit_test(numbers_are_not_given_again_for_want_of_a_descriptor),
     };
 
     return cmocka_run_group_tests_name("events", tests, NULL, NULL);
