@@ -138,6 +138,10 @@ int link_load_id(struct link *l, struct err *e)
         memcpy(l->fallback, text, len + 1);
         return 0;
     }
+    if (r < 0 && (err_is_shortage(-r) || r == -EIO)) { /* our means, not the file */
+        *e = why;
+        return r;
+    }
     if (r != -ENOENT)
         log_warn("%s: made anew: %s", ID_FILE, r < 0 ? why.text : "that is no agent's id");
     (void)snprintf(l->fallback, sizeof(l->fallback), "d-%016" PRIx64, random_u64());
