@@ -190,7 +190,7 @@ static int open_slug(struct dyno *d, struct start *s, struct err *e)
     s->slug_fd = s->own_fd = open(rel->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (s->slug_fd < 0) {
         (void)err_set(e, errno, "open the app's directory %s", rel->dir);
-        return err_blame(e, FAULT_OPERATOR);
+        return err_blame_operator(e);
     }
     return 0;
 }

@@ -49,7 +49,7 @@ static int open_slug_file(const char *path, int *ret_fd, struct err *e)
 
     if (fd < 0) {
         (void)err_set(e, errno, "open the slug %s", path);
-        return err_blame(e, FAULT_OPERATOR);
+        return err_blame_operator(e);
     }
     if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
         (void)err_say(e, EINVAL, "the slug %s is not a regular file", path);

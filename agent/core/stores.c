@@ -41,7 +41,7 @@ static int open_secret(const char *key, const char *path, int *ret, size_t *ret_
 
     if (fd < 0 || fstat(fd, &st) < 0) {
         (void)err_set(e, errno, "%s of dynod.conf: %s", key, path);
-        return err_blame(e, FAULT_OPERATOR);
+        return err_blame_operator(e);
     }
     if (!S_ISREG(st.st_mode))
         return refuse(e, key, path, "is not a regular file");
