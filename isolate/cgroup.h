@@ -109,7 +109,8 @@ void cgroup_freep(struct cgroup **c);
 int cgroup_set_limits(struct cgroup *c, const struct limits *limits, bool *ret_later,
                       struct err *e);
 int cgroup_usage(struct cgroup *c, struct cgroup_usage *ret, struct err *e);
-/* True while a process is in it. CGROUP_NONE: false. */
+/* True while a process is in it, or where that cannot be seen (no descriptor, no memory).
+ * CGROUP_NONE: false. */
 bool cgroup_populated(struct cgroup *c);
 /* SIGKILL to every process in it, also those that fork meanwhile (v2: cgroup.kill; v1: freezer,
  * then kill, thaw). Does not wait for them to be gone. */

@@ -67,6 +67,11 @@ ssize_t cg_get(const struct cgroup *c, enum controller ctrl, const char *file, c
     return n;
 }
 
+bool cg_unseen(ssize_t n)
+{
+    return n < 0 && n != -ENOENT && n != -ENODEV;
+}
+
 uint64_t cg_get_u64(const struct cgroup *c, enum controller ctrl, const char *file, uint64_t def)
 {
     char text[64];

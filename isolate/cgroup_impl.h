@@ -129,6 +129,8 @@ int cg_set(const struct cgroup *c, enum controller ctrl, const char *file, const
 /* The whole file, NUL-terminated; its length or -errno. */
 ssize_t cg_get(const struct cgroup *c, enum controller ctrl, const char *file, char *buf,
                size_t cap);
+/* Whether N, of cg_get(), says that the file may be there and could not be read now. */
+bool cg_unseen(ssize_t n);
 /* A file with one number; "max" and an absent file are DEF. */
 uint64_t cg_get_u64(const struct cgroup *c, enum controller ctrl, const char *file, uint64_t def);
 /* The number after "KEY " at a line's start of TEXT; 0: not there. */

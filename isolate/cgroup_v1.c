@@ -182,8 +182,9 @@ static enum controller kill_hierarchy(const struct cgroup *c)
 static bool v1_populated(struct cgroup *c)
 {
     char text[32];
+    ssize_t n = cg_get(c, kill_hierarchy(c), "cgroup.procs", text, sizeof(text));
 
-    return cg_get(c, kill_hierarchy(c), "cgroup.procs", text, sizeof(text)) > 0;
+    return n > 0 || cg_unseen(n);
 }
 
 /* Frozen processes do not fork, so what is listed once all stand still is all there is. A process

@@ -134,10 +134,10 @@ static int v2_usage(struct cgroup *c, struct cgroup_usage *ret, struct err *e)
 
 static bool v2_populated(struct cgroup *c)
 {
-    char text[256];
+    char text[256] = "";
+    ssize_t n = cg_get(c, CTRL_MEMORY, "cgroup.events", text, sizeof(text));
 
-    return cg_get(c, CTRL_MEMORY, "cgroup.events", text, sizeof(text)) > 0 &&
-           cg_field(text, "populated") > 0;
+    return cg_unseen(n) || (n > 0 && cg_field(text, "populated") > 0);
 }
 
 static int v2_kill(struct cgroup *c, struct err *e)

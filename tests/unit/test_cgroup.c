@@ -24,6 +24,7 @@
 #include <cmocka.h>
 
 #include "cgroup_child.h"
+#include "shortage.h"
 
 static struct cgroup_tree *tree;
 #define NOBODY 65534u /* the user of that name */
@@ -516,6 +517,10 @@ static void an_agent_that_died_finds_it_again(void **state)
     for (int i = 0; i < 6000 && !cgroup_populated(c); i++)
         usleep(10000); /* it joins by itself */
     assert_true(cgroup_populated(c));
+    struct rlimit was = fds_limit(0);
+    bool seen = cgroup_populated(c); /* who cannot look does not say that it is empty */
+    fds_allow(&was);
+    assert_true(seen);
     assert_true(cgroup_oom_fd(c) >= 0);
     ok(cgroup_kill(c, &e), &e);
     waitpid(pid, NULL, 0);
