@@ -22,7 +22,9 @@ static void answer(const struct maker_job *job, const struct err *begun, const v
     struct err e = *begun;
     scoped_fd fd = -1;
 
-    if (!e.errnum && job->make(job->context, request, &fd, &e) < 0)
+    if (!e.errnum && job->make(job->context, request, &fd, &e) == 0)
+        e = (struct err)ERR_INIT; /* what a try on the way left is no error */
+    else
         fd_closep(&fd);
     if (fd_send(FD_SOCKET, &e, sizeof(e), &fd, fd >= 0 ? 1 : 0) < 0)
         _exit(0); /* the agent is gone */
@@ -51,8 +53,8 @@ _Noreturn static void run(const struct maker_job *job, int sock, pid_t agent)
     (void)signal(SIGTERM, SIG_IGN); /* systemd's to all of the unit: the agent still needs us */
     (void)signal(SIGINT, SIG_IGN);
     keep_only(sock, job->keep);
-    if (job->begin)
-        (void)job->begin(job->context, &begun);
+    if (job->begin && job->begin(job->context, &begun) == 0)
+        begun = (struct err)ERR_INIT;
     for (;;) {
         ssize_t n = recv(FD_SOCKET, request, sizeof(request), 0);
 

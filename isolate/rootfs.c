@@ -276,7 +276,8 @@ static int build_namespace(const struct sandbox_config *config, bool *ret_loop, 
 }
 
 struct built {
-    struct err err;
+    int r;
+    struct err err; /* of R */
     struct rootfs what;
 };
 
@@ -286,7 +287,7 @@ _Noreturn static void builder(const struct sandbox_config *config, int out, int 
     char c;
 
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-    (void)build_namespace(config, &b.what.loop, &b.err);
+    b.r = build_namespace(config, &b.what.loop, &b.err);
     b.what.bash = access("/bin/bash", X_OK) == 0 || access("/usr/bin/bash", X_OK) == 0;
     (void)fd_write_full(out, &b, sizeof(b));
     (void)read(hold, &c, 1); /* until the namespace has been opened */
@@ -300,7 +301,7 @@ static int open_namespace(pid_t pid, int in, int *ret_ns, struct rootfs *ret, st
 
     if (fd_read_full(in, &b, sizeof(b)) != sizeof(b))
         return err_say(e, ECHILD, "the builder of the root template died");
-    if (b.err.errnum != 0) {
+    if (b.r < 0) {
         *e = b.err;
         return err_wrap(e, "build the root template");
     }

@@ -223,11 +223,8 @@ int slugimages_open(const char *dir, const char *place, bool rootless, struct sl
     if (!s)
         return err_set(e, ENOMEM, "see how images can be mounted");
     (void)snprintf(s->place, sizeof(s->place), "%s", place);
-    if (rootless)
-        (void)err_say(&why, EPERM, "only root may");
-    else
-        (void)look(s, dir, &why);
-    if (why.errnum)
+    int r = rootless ? err_say(&why, EPERM, "only root may") : look(s, dir, &why);
+    if (r < 0)
         s->way = SLUGIMAGE_NONE;
     if (s->way == SLUGIMAGE_NONE)
         (void)snprintf(s->text, sizeof(s->text), "%.190s", why.text);
