@@ -259,21 +259,34 @@ static int rename_spare(struct scratches *s, struct scratch_entry *entry, const 
     return 0;
 }
 
+/* Where there is no room, those that are of other sizes go first: a start goes before them. */
+static int make_in_place_of_spares(struct scratches *s, const char *name,
+                                   const struct scratch_quota *quota, struct scratch_entry **ret,
+                                   struct err *e)
+{
+    struct err first = ERR_INIT, ignored = ERR_INIT;
+    struct scratch_entry *entry;
+    int r = make(s, name, quota, ret, &first);
+
+    if (r != -ENOSPC || TAILQ_EMPTY(&s->spares)) {
+        if (r < 0)
+            *e = first;
+        return r;
+    }
+    while ((entry = TAILQ_FIRST(&s->spares)))
+        remove_spare(s, entry);
+    (void)tree_remove(s->dirfd, name, &ignored); /* half of one, which would be in the way */
+    return make(s, name, quota, ret, e);
+}
+
 /* *ret is on no list. */
 static int take_entry(struct scratches *s, const char *name, const struct scratch_quota *quota,
                       struct scratch_entry **ret, struct err *e)
 {
     struct scratch_entry *entry = find_spare(s, quota);
 
-    if (!entry) {
-        int r = make(s, name, quota, ret, e);
-
-        if (r != -ENOSPC || TAILQ_EMPTY(&s->spares))
-            return r;
-        while ((entry = TAILQ_FIRST(&s->spares))) /* of other sizes: a start goes before them */
-            remove_spare(s, entry);
-        return make(s, name, quota, ret, e);
-    }
+    if (!entry)
+        return make_in_place_of_spares(s, name, quota, ret, e);
     if (strlen(name) >= sizeof(entry->name))
         return err_say(e, ENAMETOOLONG, "a scratch named %s", name);
     int r = rename_spare(s, entry, name, e);
