@@ -23,7 +23,8 @@ struct walk {
     const struct slug_limits *limits;
     struct slug_sink *sink;
     struct slug_counts *counts;
-    struct err io; /* why on_read() failed, which libarchive does not carry */
+    struct err io; /* why on_read() failed, which libarchive does not carry, */
+    bool failed;   /* if it has */
     bool in_header;
     size_t header_bytes;
     uint64_t texts; /* bytes of names and links so far */
@@ -137,11 +138,13 @@ static la_ssize_t on_read(struct archive *a, void *userdata, const void **ret)
         err_say(&w->io, EFBIG, "the headers of one entry are over the limit of %u bytes",
                 ARCHIVE_HEADER_MAX);
         (void)err_blame(&w->io, FAULT_APP);
+        w->failed = true;
         archive_set_error(a, EFBIG, "%s", w->io.text);
         return -1;
     }
     n = stream_next(w->stream, w->chunk, sizeof(w->chunk), ret, &w->io);
     if (n < 0) {
+        w->failed = true;
         archive_set_error(a, w->io.errnum, "%s", w->io.text);
         return -1;
     }
@@ -156,7 +159,7 @@ static int archive_failed(struct walk *w, struct err *e)
     char quoted[QUOTE_MAX];
     const char *why = archive_error_string(w->a);
 
-    if (w->io.errnum) {
+    if (w->failed) {
         *e = w->io;
         return -e->errnum;
     }
@@ -325,7 +328,7 @@ static int next_header(struct walk *w, struct archive_entry **ret, struct err *e
     w->header_bytes = 0;
     r = archive_read_next_header(w->a, ret);
     w->in_header = false;
-    if (w->io.errnum) /* libarchive may take it for a mere warning */
+    if (w->failed) /* libarchive may take it for a mere warning */
         return archive_failed(w, e);
     if (r == ARCHIVE_EOF)
         return 0;

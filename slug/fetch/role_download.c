@@ -24,8 +24,10 @@ static int on_progress(void *userdata, uint64_t bytes, int64_t total, size_t mir
     struct frame_conn *conn = userdata;
     int r = talk_check(conn, e);
 
-    if (r < 0 || (frame_pending(conn) && frame_flush(conn, e) != 0))
-        return r;
+    if (r == 0 && frame_pending(conn))
+        r = frame_flush(conn, e);
+    if (r != 0)
+        return r < 0 ? r : 0;
     json_t *total_json = total >= 0 ? json_integer(total) : NULL;
     scoped(json_freep) json_t *json =
         json_pack("{s:{s:I,s:o*,s:I,s:I}}", "progress", "bytes", (json_int_t)bytes, "total",

@@ -98,9 +98,10 @@ static int on_progress(void *userdata, const struct slug_counts *counts, struct 
         return 0;
     s->next = now + PROGRESS_MS * USEC_PER_MSEC;
     int r = talk_check(s->conn, e);
-    /* An agent that is slow to read misses some: nothing waits for it. */
-    if (r < 0 || (frame_pending(s->conn) && frame_flush(s->conn, e) != 0))
-        return r;
+    if (r == 0 && frame_pending(s->conn))
+        r = frame_flush(s->conn, e);
+    if (r != 0) /* an agent that is slow to read misses some: nothing waits for it */
+        return r < 0 ? r : 0;
     scoped(json_freep) json_t *json =
         json_pack("{s:{s:I,s:I}}", "progress", "entries", (json_int_t)counts->entries, "unpacked",
                   (json_int_t)counts->unpacked);

@@ -24,9 +24,10 @@ struct ahead {
     pthread_cond_t more; /* FILLED or ENDED has changed */
     pthread_cond_t room; /* TAKEN or STOPPED has changed */
     uint64_t filled, taken;
-    bool ended;     /* nothing more will be filled */
-    bool stopped;   /* nothing more will be taken */
-    struct err why; /* of ENDED; errnum 0: the end of the stream */
+    bool ended;   /* nothing more will be filled, */
+    bool failed;  /* because of WHY; else the stream is at its end */
+    bool stopped; /* nothing more will be taken */
+    struct err why;
     size_t lens[AHEAD_BUFFERS];
     bool holding; /* the reader's: a buffer is out */
     char *buffers;
@@ -50,13 +51,14 @@ static bool wait_room(struct ahead *a)
     return !stopped;
 }
 
-/* Hands the filled buffer over, or the end. */
-static void hand_over(struct ahead *a, size_t len, bool ended)
+/* Hands the filled buffer over. N: as of stream_read(); what is not above 0 is the end. */
+static void hand_over(struct ahead *a, size_t len, ssize_t n)
 {
     pthread_mutex_lock(&a->lock);
     if (len > 0)
         a->lens[a->filled++ % AHEAD_BUFFERS] = len;
-    a->ended = ended;
+    a->ended = n <= 0;
+    a->failed = n < 0;
     pthread_cond_signal(&a->more);
     pthread_mutex_unlock(&a->lock);
 }
@@ -74,7 +76,7 @@ static void *run(void *arg)
         while (len < AHEAD_BUFFER_BYTES &&
                (n = stream_read(a->up, buf + len, AHEAD_BUFFER_BYTES - len, &a->why)) > 0)
             len += (size_t)n;
-        hand_over(a, len, n <= 0);
+        hand_over(a, len, n);
     }
     return NULL;
 }
@@ -125,7 +127,7 @@ static ssize_t ahead_next(struct stream *base, const void **ret, struct err *e)
             *ret = buffer_of(a, a->taken);
             return (ssize_t)a->lens[a->taken % AHEAD_BUFFERS];
         }
-        if (ended && a->why.errnum == 0)
+        if (ended && !a->failed)
             return 0;
         if (ended) {
             *e = a->why;
