@@ -22,13 +22,12 @@ static void sweep_cgroup(struct run_env *env, const char *id)
 
     if (rc == 0)
         rc = cgroup_kill(c, &e);
-    for (int i = 0; rc == 0 && i < REMOVE_TRIES;
-         i++) { /* start-up: nothing else waits on the loop yet */
+    if (rc == 0)
         rc = cgroup_remove(c, &e);
-        if (rc != -EBUSY)
-            break;
-        rc = 0;
+    /* start-up: nothing else waits on the loop yet */
+    for (int i = 0; rc == -EBUSY && i < REMOVE_TRIES; i++) {
         (void)usleep(REMOVE_PAUSE);
+        rc = cgroup_remove(c, &e);
     }
     if (rc < 0)
         log_warn("%s: a leftover cgroup stays: %s", id, e.text);

@@ -45,7 +45,9 @@ static void clean_up(struct spare *sp)
     /* Nothing was written in it. When the loop has ended, nobody sweeps any more. */
     int r = s->closing ? tree_remove(env->scratch_dirfd, sp->id, &e)
                        : sweeper_take(env->sweeper, env->scratch_dirfd, sp->id, &e);
-    if (r < 0 || tree_remove(s->dirfd, sp->id, &e) < 0)
+    if (r < 0)
+        log_warn("%s: %s", sp->id, e.text);
+    if (tree_remove(s->dirfd, sp->id, &e) < 0)
         log_warn("%s: %s", sp->id, e.text);
     if (sp->uid)
         ids_put(&s->agent->ids, sp->uid);

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/scoped.h"
 #include "core/sweeper.h"
+#include "isolate/cgroup_impl.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -262,6 +263,49 @@ static void one_that_cannot_be_released_goes_as_well(void **state)
     assert_int_equal(place.n_failed, 0);
 }
 
+/* --- What belongs to nobody --- */
+
+/* What run_sweep() logs. */
+static char *sweep_log(void)
+{
+    char path[128];
+    char *text = NULL;
+    size_t len;
+    struct err e = ERR_INIT;
+    int kept = dup(STDERR_FILENO);
+
+    (void)snprintf(path, sizeof(path), "%s/log", place.path);
+    scoped_fd log = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    assert_true(kept >= 0 && log >= 0);
+    assert_int_equal(dup2(log, STDERR_FILENO), STDERR_FILENO);
+    run_sweep(&place.env, NULL, 0);
+    assert_int_equal(dup2(kept, STDERR_FILENO), STDERR_FILENO);
+    close(kept);
+    assert_int_equal(file_read(AT_FDCWD, path, 1 << 20, &text, &len, &e), 0);
+    return text;
+}
+
+/* One with another below it cannot be removed, and no process of it is to blame. */
+static void a_cgroup_that_stays_is_not_said_to_be_removed(void **state)
+{
+    static const struct limits limits = {.pids = 10};
+    struct cgroup *c = NULL;
+    struct err e = ERR_INIT;
+
+    (void)state;
+    if (cgroup_tree_version(place.env.cgroups) == CGROUP_NONE)
+        skip(); /* only root has cgroups here */
+    assert_int_equal(cgroup_create(place.env.cgroups, RUN, &limits, &c, &e), 0);
+    int dir = place.env.cgroups->dirs[CTRL_MEMORY];
+    assert_int_equal(mkdirat(dir, RUN "/below", 0700), 0);
+    scoped_free char *text = sweep_log();
+    assert_int_equal(unlinkat(dir, RUN "/below", AT_REMOVEDIR), 0);
+    assert_int_equal(cgroup_remove(c, &e), 0);
+    cgroup_freep(&c);
+    assert_non_null(strstr(text, RUN ": a leftover cgroup stays: "));
+    assert_null(strstr(text, "removed"));
+}
+
 #define placed(test) cmocka_unit_test_setup_teardown(test, place_make, place_drop)
 
 int main(void)
@@ -271,6 +315,7 @@ int main(void)
         placed(one_that_we_cannot_greet_is_not_taken_for_adopted),
         placed(one_that_cannot_be_watched_has_an_end),
         placed(one_that_cannot_be_released_goes_as_well),
+        placed(a_cgroup_that_stays_is_not_said_to_be_removed),
     };
 
     (void)signal(SIGPIPE, SIG_IGN);
