@@ -43,15 +43,6 @@ void run_request(struct run *r, uint32_t kind, int signo)
     (void)ask(r, kind, signo); /* a dead dyno-init shows at its pidfd */
 }
 
-/* There was no memory to watch it; else its end would never be heard of. */
-static void watch_after_all(struct run *r)
-{
-    struct err e = ERR_INIT;
-
-    if (r->pidfd >= 0 && !r->on_pidfd && run_watch_process(r, &e) < 0)
-        log_warn("%s: %s", r->id, e.text);
-}
-
 /* Its dyno's end is on record, and so it may go. One that cannot be told has nothing left to do. */
 static void release(struct run *r)
 {
@@ -154,7 +145,6 @@ static void run_finish(struct run *r)
         return;
     }
     if (r->pidfd >= 0) { /* dyno-init lives until it is told that its dyno's end is on record */
-        watch_after_all(r);
         release(r);
         return;
     }
@@ -464,7 +454,6 @@ void run_kill(struct run *r)
     /* The end of a PID namespace's first process is the end of all in it. */
     if (r->pidfd >= 0)
         (void)pidfd_send_signal(r->pidfd, SIGKILL, NULL, 0);
-    watch_after_all(r);
     if (r->cgroup && cgroup_kill(r->cgroup, &e) < 0)
         log_warn("%s: %s", r->id, e.text);
     r->kill_pause = r->kill_pause * 2 < KILL_PAUSE_MAX ? r->kill_pause * 2 : KILL_PAUSE_MAX;
