@@ -745,7 +745,7 @@ static void a_crew_that_is_not_whole_leaves_nothing(void **state)
     static const struct crew_ops nobody = {0};
     struct world *w = *state;
     struct crews *crews = slugs_crews(w->a.slugs);
-    uint64_t until = clock_boot() + PATIENCE;
+    uint64_t until = clock_boot() + 4 * PATIENCE;
     unsigned n = w->a.rootless ? 4 : 2 * crews_max(crews);
     struct crew *crew = NULL;
     struct err e = ERR_INIT;
@@ -776,6 +776,7 @@ static void a_process_is_not_waited_for_without_end(void **state)
     assert_int_equal(w->why.errnum, EAGAIN);
     assert_int_equal(w->why.fault, FAULT_PLATFORM);
     refused.number = 0;
+    w->a.config.fetch_total = 60 * USEC_PER_SEC;
     fetch_good(w);
 }
 
