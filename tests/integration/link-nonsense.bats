@@ -111,6 +111,7 @@ harmless() {
     untouched
 }
 @test "an empty list of another store's sync stops nothing" {
+    kill -STOP "$(link_pid)" # the session that there is would have it from its own store
     tell /rogue/fault "$(jq -nc --argjson r "$(says '{"session": "s-1", "store": "another", "poll_ms": 1000}' register)" \
         --argjson c "$(says '{"commands": [{"id": "e-1", "generation": 1000000, "op": "sync", "apps": []}]}' commands)" \
         --argjson h "$(says '{}' heartbeat)" '{all: [$r, $c, $h]}')" >/dev/null
