@@ -651,14 +651,21 @@ static void memory_over_the_maximum_kills_this_dyno_only(void **state)
     copy_probe();
     dyno_sh(&fx, &other, &o, "exec sleep 1000");
     dyno_sh(&fx, &d, &small, "/app/probe --eat; exit $?");
-    status = dyno_wait(&d);
-    if (!WIFSIGNALED(status) && WEXITSTATUS(status) != 137)
-        fail_msg("status 0x%x: %s", (unsigned)status, d.out);
+    /* v2 ends all of it, with dyno-init (memory.oom.group). */
+    bool v2 = access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0;
+    if (v2) {
+        struct pollfd end = {.fd = d.spawned.pidfd, .events = POLLIN};
+        assert_int_equal(poll(&end, 1, WAIT_MSEC), 1);
+    } else {
+        status = dyno_wait(&d);
+        if (!WIFSIGNALED(status) && WEXITSTATUS(status) != 137)
+            fail_msg("status 0x%x: %s", (unsigned)status, d.out);
+    }
     must(cgroup_usage(d.cgroup, &usage, e));
     assert_true(usage.oom_kills >= 1);
     struct pollfd oom = {.fd = cgroup_oom_fd(d.cgroup), .events = POLLIN};
     assert_int_equal(poll(&oom, 1, 0), 1);
-    dyno_done(&d, d.ctl);
+    dyno_done(&d, v2 ? -1 : d.ctl);
     assert_int_equal(kill(other.spawned.pid, 0), 0);
     /* The control: with room it ends well. */
     small.limits.memory_max = 512 << 20;
@@ -747,7 +754,8 @@ static void crashes_and_runtimes(void **state)
             fail_msg("%s: %s", all[i].program, out);
         tried++;
     }
-    assert_true(tried >= 6); /* packaging/deps/test.txt has more */
+    /* packaging/deps/test.txt has more; the emulated machine has perl and bash. */
+    assert_true(tried >= (fixture_slowness() > 1 ? 2 : 6));
 }
 
 static void doctor_finds_what_a_start_needs(void **state)

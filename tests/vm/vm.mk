@@ -2,10 +2,10 @@
 # slow, but everything in it is real. `make check-vm STORY=resources`: only that one.
 
 STORY ?=
-# What the story `isolation` runs in the machine.
-ISOLATION_TESTS = $(addprefix $(BUILD)/tests/,test_battery test_battery_life)
+# What the stories `isolation` and `units` run in the machine.
+VM_UNITS = $(addprefix $(BUILD)/tests/,test_battery test_battery_life $(shell sed 's/\#.*//' tests/vm/units))
 .PHONY: check-vm
 check-vm:
 	@packaging/deps/install build run vm
-	@$(MAKE) --no-print-directory $(PARALLEL) all $(ISOLATION_TESTS)
+	@$(MAKE) --no-print-directory $(PARALLEL) all $(VM_UNITS)
 	@BUILD=$(abspath $(BUILD)) tests/vm/check $(STORY)

@@ -30,6 +30,36 @@ test_that() {
     echo "# $((SECONDS - began)) s"
 }
 
+# suite NAME SECONDS COMMAND...: a test program that speaks TAP; its tests become ours. cmocka writes a
+# skip as `not ok N # SKIP NAME`, and a plan for each of its groups.
+suite() {
+    local name=$1 seconds=$2 line rc planned="" n=0 bad="" began=$SECONDS
+    shift 2
+    while IFS= read -r line; do
+        if [[ $line =~ ^1\.\.([0-9]+) ]]; then
+            planned=$((planned + BASH_REMATCH[1]))
+        elif [[ $line =~ ^(not\ )?ok\ [0-9]+\ (-\ )?(#\ SKIP\ )?(.*) ]]; then
+            n=$((n + 1))
+            if [ -n "${BASH_REMATCH[3]}" ]; then
+                echo "ok - $name: ${BASH_REMATCH[4]} # skip"
+            else
+                bad=$bad${BASH_REMATCH[1]}
+                echo "${BASH_REMATCH[1]}ok - $name: ${BASH_REMATCH[4]}"
+            fi
+        else
+            echo "# ${line#\# }"
+        fi
+    done < <(timeout -k 10 "$seconds" "$@" 2>&1 </dev/null)
+    wait $! # the program's own status: it may die after its last test
+    rc=$?
+    if [ "${planned:-none}" != "$n" ] || { [ $rc -ne 0 ] && [ -z "$bad" ]; }; then
+        echo "not ok - $name: $n results, planned: ${planned:-none}, exit status $rc"
+        bad=1
+    fi
+    [ -z "$bad" ] || failed=1
+    echo "# $name: $((SECONDS - began)) s"
+}
+
 # Not in the short form.
 long_test_that() { [ -e /job/short ] || test_that "$@"; }
 
