@@ -55,7 +55,7 @@ $(INCLUDE_ROOTS):
 LIB_SRC_base    := $(wildcard agent/base/*.c)
 LIB_SRC_slug    := $(wildcard slug/*.c slug/image/*.c)
 LIB_SRC_isolate := $(wildcard isolate/*.c)
-LIB_SRC_core    := $(filter-out agent/core/main.c,$(wildcard agent/core/*.c))
+LIB_SRC_core    := $(filter-out agent/core/main.c,$(wildcard agent/core/*.c agent/core/*/*.c))
 LIB_SRC_logs    := $(filter-out agent/logs/main.c,$(wildcard agent/logs/*.c))
 LIB_SRC_link    := $(filter-out agent/link/main.c,$(wildcard agent/link/*.c))
 LIB_SRC_cli     := $(filter-out agent/cli/main.c,$(wildcard agent/cli/*.c))

@@ -7,9 +7,9 @@
 #include "base/scoped.h"
 #include "base/str.h"
 #include "core/dyno.h"
-#include "core/link.h"
-#include "core/prefetch.h"
-#include "core/reconcile.h"
+#include "core/control/link.h"
+#include "core/slugs/prefetch.h"
+#include "core/policy/reconcile.h"
 #include "slug/procfile.h"
 
 #include <assert.h>

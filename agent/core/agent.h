@@ -11,7 +11,7 @@
 #include "base/err.h"
 #include "base/name.h"
 #include "core/audit.h"
-#include "core/config.h"
+#include "core/config/config.h"
 #include "core/events.h"
 
 #include <jansson.h>

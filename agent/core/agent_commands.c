@@ -7,9 +7,9 @@
 #include "base/frame.h"
 #include "base/scoped.h"
 #include "base/str.h"
-#include "core/environ.h"
-#include "core/mirrors.h"
-#include "core/spec.h"
+#include "core/run/environ.h"
+#include "core/slugs/mirrors.h"
+#include "core/run/spec.h"
 #include "isolate/launch.h"
 
 #include <errno.h>

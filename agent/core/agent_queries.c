@@ -1,9 +1,9 @@
 /* agent_queries.c - what clients may ask the agent; the JSON of docs/openapi.yaml. */
-#include "core/claims.h"
+#include "core/host/claims.h"
 #include "core/dyno.h"
-#include "core/mirrors.h"
-#include "core/network.h"
-#include "core/prefetch.h"
+#include "core/slugs/mirrors.h"
+#include "core/host/network.h"
+#include "core/slugs/prefetch.h"
 
 #include "base/clock.h"
 #include "base/scoped.h"

@@ -3,7 +3,7 @@
 
 #include "base/frame.h"
 #include "base/scoped.h"
-#include "core/spec.h"
+#include "core/run/spec.h"
 
 #include <errno.h>
 #include <string.h>

@@ -1,9 +1,9 @@
 /* agent_slugs.c - the cache of slugs, as clients see it and what they may do with it. */
 #include "core/dyno.h"
-#include "core/model_parts.h"
-#include "core/slugs.h"
-#include "core/spec.h"
-#include "core/warm.h"
+#include "core/state/model_parts.h"
+#include "core/slugs/slugs.h"
+#include "core/run/spec.h"
+#include "core/slugs/warm.h"
 
 #include "base/clock.h"
 #include "base/frame.h"

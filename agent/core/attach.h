@@ -5,7 +5,7 @@
 #define CORE_ATTACH_H
 
 #include "core/agent.h"
-#include "core/run.h"
+#include "core/run/run.h"
 
 struct dyno;
 

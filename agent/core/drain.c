@@ -8,7 +8,7 @@
 #include "base/scoped.h"
 #include "base/str.h"
 #include "core/dyno.h"
-#include "core/link.h"
+#include "core/control/link.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -16,7 +16,7 @@
 #define CORE_DRAIN_H
 
 #include "core/agent.h"
-#include "core/model.h"
+#include "core/state/model.h"
 
 #define DRAIN_MARGIN       (5 * USEC_PER_SEC)
 #define DRAIN_DEADLINE_MAX (24 * 3600 * USEC_PER_SEC)

@@ -6,7 +6,7 @@
 #include "base/loop.h"
 #include "base/scoped.h"
 #include "core/dyno_priv.h"
-#include "core/slugs.h"
+#include "core/slugs/slugs.h"
 
 #include <errno.h>
 #include <signal.h>

@@ -4,9 +4,9 @@
 
 #include "core/agent_priv.h"
 #include "core/attach.h"
-#include "core/cause.h"
-#include "core/fsm.h"
-#include "core/restart.h"
+#include "core/policy/cause.h"
+#include "core/policy/fsm.h"
+#include "core/policy/restart.h"
 #include "core/usage.h"
 
 #include <sys/queue.h>

@@ -5,7 +5,7 @@
 #include "base/log.h"
 #include "base/scoped.h"
 #include "core/dyno_priv.h"
-#include "core/network.h"
+#include "core/host/network.h"
 
 #include <errno.h>
 #include <stdio.h>

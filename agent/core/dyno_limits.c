@@ -3,7 +3,7 @@
 
 #include "base/log.h"
 #include "base/str.h"
-#include "core/network.h"
+#include "core/host/network.h"
 
 #include <errno.h>
 #include <stdio.h>

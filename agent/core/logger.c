@@ -5,7 +5,7 @@
 #include "base/loop.h"
 #include "base/scoped.h"
 #include "base/str.h"
-#include "core/helper.h"
+#include "core/host/helper.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -5,7 +5,7 @@
 #define CORE_LOGGER_H
 
 #include "base/err.h"
-#include "core/config.h"
+#include "core/config/config.h"
 
 #include <jansson.h>
 #include <systemd/sd-event.h>

@@ -4,8 +4,8 @@
 #include "base/scoped.h"
 #include "base/str.h"
 #include "core/agent_open.h"
-#include "core/api.h"
-#include "core/config.h"
+#include "core/api/api.h"
+#include "core/config/config.h"
 #include "isolate/sandbox.h"
 
 #include <errno.h>

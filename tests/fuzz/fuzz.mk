@@ -6,8 +6,8 @@ SECONDS_EACH ?= 10
 FUZZ_NAMES   := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_TARGETS := $(FUZZ_NAMES:%=$(BUILD)/fuzz/%)
 # Of the fetch what the archive goes into. Of core what it reads back.
-FUZZ_SRC      = $(LIB_SRC_base) $(LIB_SRC_slug) $(addprefix slug/fetch/,writer.c beneath.c image_sink.c) $(wildcard agent/core/model*.c agent/core/journal*.c) \
-                $(addprefix agent/core/,control_set.c control_fields.c control_change.c control_sync.c spec.c mirrors.c) \
+FUZZ_SRC      = $(LIB_SRC_base) $(LIB_SRC_slug) $(addprefix slug/fetch/,writer.c beneath.c image_sink.c) $(wildcard agent/core/state/*.c) \
+                $(addprefix agent/core/,control/control_set.c control/control_fields.c control/control_change.c control/control_sync.c run/spec.c slugs/mirrors.c) \
                 $(addprefix agent/link/,answer.c table.c imds.c attachwire.c)
 FUZZ_OBJ      = $(FUZZ_SRC:%.c=$(BUILD)/fuzz/obj/%.o)
 FUZZ_CFLAGS   = -std=gnu17 -O1 -g -D_GNU_SOURCE -DDYNOD_VERSION='"$(VERSION)"' -DDYNOD_PREFIX='"$(PREFIX)"' \

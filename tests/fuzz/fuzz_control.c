@@ -1,11 +1,11 @@
 /* A controller's commands: a list of them, one after the other. None may crash or go past a limit;
  * what was carried out does nothing the second time; the journal gives the same state again. */
-#include "core/control.h"
+#include "core/control/control.h"
 
 #include "base/fdio.h"
 #include "base/frame.h"
 #include "base/scoped.h"
-#include "core/journal.h"
+#include "core/state/journal.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -3,8 +3,8 @@
 #include "base/fdio.h"
 #include "base/frame.h"
 #include "base/scoped.h"
-#include "core/journal.h"
-#include "core/journal_line.h"
+#include "core/state/journal.h"
+#include "core/state/journal_line.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -8,10 +8,10 @@
 #include "base/fdio.h"
 #include "base/frame.h"
 #include "base/scoped.h"
-#include "core/control.h"
+#include "core/control/control.h"
 #include "core/dyno.h"
-#include "core/link_priv.h"
-#include "core/warm.h"
+#include "core/control/link_priv.h"
+#include "core/slugs/warm.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -2,8 +2,8 @@
  * files that its death leaves, and of a dyno-init that lives, has ended, or goes just then. */
 #include "corelink_agent.h"
 
-#include "core/run_priv.h"
-#include "core/sweeper.h"
+#include "core/run/run_priv.h"
+#include "core/host/sweeper.h"
 
 #include <sys/prctl.h>
 #include <sys/syscall.h>

@@ -1,6 +1,6 @@
 /* The API against an agent that only remembers what it was asked. Client and server share this
  * process and its loop: pump() lets the server work while the client waits. */
-#include "core/api_priv.h"
+#include "core/api/api_priv.h"
 
 #include "base/attachproto.h"
 #include "base/clock.h"

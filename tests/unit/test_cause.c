@@ -1,4 +1,4 @@
-#include "core/cause.h"
+#include "core/policy/cause.h"
 
 #include <errno.h>
 #include <setjmp.h>

@@ -1,6 +1,6 @@
 /* Agents of one machine and the uids and ports that they have. Another agent is a child here: a
  * process does not see its own locks. */
-#include "core/claims.h"
+#include "core/host/claims.h"
 
 #include "shortage.h"
 

@@ -1,4 +1,4 @@
-#include "core/config.h"
+#include "core/config/config.h"
 
 #include "base/fdio.h"
 #include "base/scoped.h"

@@ -1,5 +1,5 @@
 /* For which slugs spares are dressed. */
-#include "core/dress.h"
+#include "core/run/dress.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

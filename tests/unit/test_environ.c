@@ -1,4 +1,4 @@
-#include "core/environ.h"
+#include "core/run/environ.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

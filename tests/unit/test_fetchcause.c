@@ -1,5 +1,5 @@
 /* Which of a fetch's roles is to blame. */
-#include "core/fetchcause.h"
+#include "core/slugs/fetchcause.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,4 @@
-#include "core/fsm.h"
+#include "core/policy/fsm.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

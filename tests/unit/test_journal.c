@@ -1,9 +1,9 @@
-#include "core/journal.h"
+#include "core/state/journal.h"
 
 #include "base/fdio.h"
 #include "base/frame.h"
 #include "base/scoped.h"
-#include "core/journal_line.h"
+#include "core/state/journal_line.h"
 #include "journal_v1.h"
 
 #include <dirent.h>

@@ -1,5 +1,5 @@
 /* The agent's own id on the disk: made once. */
-#include "core/link_priv.h"
+#include "core/control/link_priv.h"
 
 #include "base/fdio.h"
 #include "base/scoped.h"

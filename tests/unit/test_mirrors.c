@@ -1,6 +1,6 @@
 /* Addresses of a slug: JSON to text and back, and what no address can be. */
-#include "core/mirrors.h"
-#include "core/spec.h"
+#include "core/slugs/mirrors.h"
+#include "core/run/spec.h"
 
 #include "base/frame.h"
 #include "base/scoped.h"

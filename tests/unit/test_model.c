@@ -1,4 +1,4 @@
-#include "core/model.h"
+#include "core/state/model.h"
 
 #include "base/frame.h"
 #include "base/scoped.h"

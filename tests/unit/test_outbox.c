@@ -1,4 +1,4 @@
-#include "core/outbox.h"
+#include "core/control/outbox.h"
 
 #include "base/fdio.h"
 #include "base/frame.h"

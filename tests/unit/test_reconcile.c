@@ -1,4 +1,4 @@
-#include "core/reconcile.h"
+#include "core/policy/reconcile.h"
 
 #include "base/clock.h"
 

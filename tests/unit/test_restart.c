@@ -1,4 +1,4 @@
-#include "core/restart.h"
+#include "core/policy/restart.h"
 
 #include <limits.h>
 #include <setjmp.h>

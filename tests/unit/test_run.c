@@ -1,10 +1,10 @@
 /* What becomes of a run where the kernel has no memory for a message, or for an event source, and
  * where its dyno-init goes at a bad moment. Dyno-inits are played by processes of this test. */
-#include "core/run_priv.h"
+#include "core/run/run_priv.h"
 
 #include "base/clock.h"
 #include "base/scoped.h"
-#include "core/sweeper.h"
+#include "core/host/sweeper.h"
 #include "isolate/cgroup_impl.h"
 
 #include <errno.h>

@@ -1,6 +1,6 @@
 /* What a new agent makes of the state files of runs: sound, of other versions, torn, gone. The
  * dyno-inits are played by processes of this test. */
-#include "core/run_priv.h"
+#include "core/run/run_priv.h"
 
 #include "base/clock.h"
 #include "base/frame.h"

@@ -1,6 +1,6 @@
 /* When memory is too short to keep anything ahead: what the kernel's files say, and the decision.
  */
-#include "core/shortage.h"
+#include "core/host/shortage.h"
 
 #include "base/fdio.h"
 #include "base/scoped.h"

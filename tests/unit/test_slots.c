@@ -1,4 +1,4 @@
-#include "core/slots.h"
+#include "core/policy/slots.h"
 
 #include <errno.h>
 #include <setjmp.h>

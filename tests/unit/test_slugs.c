@@ -1,6 +1,6 @@
 /* The agent's slugs with real dynod-fetch processes: fetched in rounds, sealed, verified, thrown
  * out. Without an agent around them: no dyno runs here. */
-#include "core/slugs.h"
+#include "core/slugs/slugs.h"
 
 #include "base/clock.h"
 #include "base/fdio.h"

@@ -1,6 +1,6 @@
 /* What a fetch is told of its stores: only of those that it asks, with what their files hold now.
  */
-#include "core/stores.h"
+#include "core/slugs/stores.h"
 
 #include "base/fdio.h"
 #include "base/frame.h"

@@ -1,4 +1,4 @@
-#include "core/sweeper.h"
+#include "core/host/sweeper.h"
 
 #include "base/clock.h"
 #include "base/fdio.h"

@@ -1,5 +1,5 @@
 /* Whose uids a range has. */
-#include "core/uidrange.h"
+#include "core/host/uidrange.h"
 
 #include "base/scoped.h"
 
