@@ -568,7 +568,7 @@ static void every_system_call_is_answered_as_the_table_says(void **state)
 
 /* A process of its own starts D, which says who dyno-init is once that is executed: until then who
  * starts it stands still, as clone(2) with CLONE_VFORK has it. */
-static int start_apart(struct dyno *d, const struct plan *p, unsigned out)
+static pid_t start_apart(struct dyno *d, const struct plan *p, unsigned out, int *ret_told)
 {
     int told[2];
 
@@ -590,7 +590,8 @@ static int start_apart(struct dyno *d, const struct plan *p, unsigned out)
     }
     assert_true(pid > 0);
     close(told[1]);
-    return told[0];
+    *ret_told = told[0];
+    return pid;
 }
 
 static int is_init(pid_t pid, void *userdata)
@@ -630,10 +631,11 @@ static void start_frozen(unsigned out)
     struct dyno d;
     struct plan p;
     int launch;
+    scoped_fd teller = -1;
 
     dyno_prepare(&fx, &d, &o, &p, &launch, argv);
     must(cgroup_freeze(d.cgroup, true, e));
-    scoped_fd starter = start_apart(&d, &p, out);
+    pid_t starter = start_apart(&d, &p, out, &teller);
     close(p.log_write);
     close(p.ctl_fd);
     close(launch);
@@ -641,7 +643,8 @@ static void start_frozen(unsigned out)
         is_held(&d);
         must(cgroup_freeze(d.cgroup, false, e));
     }
-    assert_int_equal(fd_read_full(starter, told, sizeof(told)), sizeof(told));
+    assert_int_equal(fd_read_full(teller, told, sizeof(told)), sizeof(told));
+    assert_int_equal(waitpid(starter, NULL, 0), starter); /* from then on dyno-init is our child */
     assert_int_equal(told[1], cgroup_tree_version(fx.tree) == CGROUP_V2);
     d.spawned.pid = (pid_t)told[0];
     d.spawned.pidfd = pidfd_open(d.spawned.pid, 0);
@@ -649,8 +652,6 @@ static void start_frozen(unsigned out)
     assert_int_equal(dyno_wait(&d), 0);
     assert_string_equal(d.out, "it ran\n");
     dyno_done(&d, d.ctl);
-    while (waitpid(-1, NULL, WNOHANG) > 0) /* who started it */
-        ;
 }
 
 static void nothing_runs_before_it_is_in_its_cgroups(void **state)
