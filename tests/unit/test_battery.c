@@ -580,6 +580,7 @@ static pid_t start_apart(struct dyno *d, const struct plan *p, unsigned out, int
 
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         left_out = out;
+        into_asked = 0; /* not of those before */
         if (sandbox_spawn(d->f->sandbox, p, &d->spawned, &e) < 0) {
             print_error("%s\n", e.text);
             _exit(1);
