@@ -12,9 +12,10 @@
 #include <string.h>
 #include <sys/mount.h>
 
-#define PTYS_MAX      "256"
-#define SHM_INODES    "65536"
-#define SHM_SIZE_NONE "64m" /* of a dyno without a memory limit */
+#define PTYS_MAX        "256"
+#define SHM_INODES      "65536"
+#define OVERLAY_OPTIONS "lowerdir=/app,upperdir=/tmp/upper,workdir=/tmp/work,uuid=off,volatile"
+#define SHM_SIZE_NONE   "64m" /* of a dyno without a memory limit */
 
 /* Makes the filesystem that FS describes; a detached mount, or -1. */
 static int fs_mount(int fs, unsigned attr)
@@ -29,27 +30,23 @@ static int set_string(int fs, const char *key, const char *value)
     return k_fsconfig(fs, K_FSCONFIG_SET_STRING, key, value);
 }
 
-/* A second place for what is mounted or lies at FROM. */
-static int bind(const char *from, const char *to, const struct k_mount_attr *attr, struct err *e)
+/* A second place for what is mounted or lies at FROM, with the flags of the mount that it is in.
+ * mount(2), as all that it takes is fixed text: by descriptors it is three calls, and a mount
+ * namespace for the tree that is attached nowhere yet. */
+static int bind(const char *from, const char *to, struct err *e)
 {
-    scoped_fd tree = k_open_tree(AT_FDCWD, from, K_TREE_CLONE | K_TREE_CLOEXEC);
-
-    if (tree < 0)
-        return err_set(e, errno, "clone %s", from);
-    if (attr && k_mount_setattr(tree, "", AT_EMPTY_PATH, attr) < 0)
-        return err_set(e, errno, "set the attributes of %s", to);
-    if (k_move_mount(tree, AT_FDCWD, to) < 0)
-        return err_set(e, errno, "mount %s on %s", from, to);
-    return 0;
+    return mount(from, to, NULL, MS_BIND, NULL) < 0 ? err_set(e, errno, "mount %s on %s", from, to)
+                                                    : 0;
 }
 
+/* Read-only until it is masked: step_mask_proc(). */
 int step_proc(struct start *st, struct err *e)
 {
     scoped_fd fs = k_fsopen("proc");
 
     if (fs < 0)
         return err_set(e, errno, "fsopen proc");
-    st->proc_tree = fs_mount(fs, K_ATTR_NOSUID | K_ATTR_NODEV | K_ATTR_NOEXEC);
+    st->proc_tree = fs_mount(fs, K_ATTR_RDONLY | K_ATTR_NOSUID | K_ATTR_NODEV | K_ATTR_NOEXEC);
     return st->proc_tree < 0 ? err_set(e, errno, "make /proc") : 0;
 }
 
@@ -86,25 +83,16 @@ static int set_above_quotas(bool on)
  * layer is never used twice, it needs no mark of its identity (uuid). */
 static int mount_overlay(const struct start *st, struct err *e)
 {
-    scoped_fd fs = k_fsopen("overlay");
+    const char *options =
+        st->s->rootless ? OVERLAY_OPTIONS ",userxattr" : OVERLAY_OPTIONS ",redirect_dir=on";
 
-    if (fs < 0)
-        return err_set(e, errno, "fsopen overlay");
-    if (set_string(fs, "lowerdir", "/app") < 0 || set_string(fs, "upperdir", "/tmp/upper") < 0 ||
-        set_string(fs, "workdir", "/tmp/work") < 0 || set_string(fs, "uuid", "off") < 0 ||
-        k_fsconfig(fs, K_FSCONFIG_SET_FLAG, "volatile", NULL) < 0)
-        return err_set(e, errno, "configure the overlay");
-    if (st->s->rootless ? k_fsconfig(fs, K_FSCONFIG_SET_FLAG, "userxattr", NULL) < 0
-                        : set_string(fs, "redirect_dir", "on") < 0)
-        return err_set(e, errno, "configure the overlay's renames");
     if (set_above_quotas(false) < 0)
         return err_set(e, errno, "give up CAP_SYS_RESOURCE");
-    scoped_fd tree = fs_mount(fs, K_ATTR_NOSUID | K_ATTR_NODEV);
-    if (tree < 0)
-        return err_set(e, errno, "make the overlay of /app");
+    if (mount("overlay", "/app", "overlay", MS_NOSUID | MS_NODEV, options) < 0)
+        return err_set(e, errno, "mount the overlay of /app");
     if (set_above_quotas(true) < 0) /* later steps may need it */
         return err_set(e, errno, "take CAP_SYS_RESOURCE back");
-    return k_move_mount(tree, AT_FDCWD, "/app") < 0 ? err_set(e, errno, "mount /app") : 0;
+    return 0;
 }
 
 /* /tmp first holds the whole scratch directory, where the overlay finds its layers. */
@@ -123,13 +111,13 @@ int step_slug(struct start *st, struct err *e)
     int r;
 
     if (st->slug_tree < 0) {
-        r = bind("/tmp/upper", "/app", NULL, e);
+        r = bind("/tmp/upper", "/app", e);
     } else {
         if (k_move_mount(st->slug_tree, AT_FDCWD, "/app") < 0)
             return err_set(e, errno, "mount the slug");
         r = mount_overlay(st, e);
     }
-    return r == 0 ? bind("/tmp/tmp", "/tmp", NULL, e) : r;
+    return r == 0 ? bind("/tmp/tmp", "/tmp", e) : r;
 }
 
 /* The bytes of /dev/shm that LIMITS allow, as tmpfs(5) wants them. */
@@ -198,16 +186,18 @@ int step_resize_shm(struct start *st, struct err *e)
     return 0;
 }
 
+/* What is to be read-only is mounted on itself while all of /proc is: it inherits that. */
 int step_mask_proc(struct start *st, struct err *e)
 {
-    static const struct k_mount_attr read_only = {.attr_set = K_ATTR_RDONLY};
+    static const struct k_mount_attr writable = {.attr_clr = K_ATTR_RDONLY};
     int r = 0;
 
     for (size_t i = 0; r == 0 && i < st->s->n_masks; i++) {
         const struct mask *m = &st->s->masks[i];
 
-        r = m->read_only ? bind(m->path, m->path, &read_only, e)
-                         : bind("/dev/null", m->path, NULL, e);
+        r = bind(m->read_only ? m->path : "/dev/null", m->path, e);
     }
+    if (r == 0 && k_mount_setattr(AT_FDCWD, "/proc", 0, &writable) < 0)
+        r = err_set(e, errno, "make /proc writable");
     return r;
 }

@@ -178,9 +178,21 @@ static int undo_mounts(struct err *e)
     return 0;
 }
 
+/* The step that masks /proc ends with that. */
+static int unmasked_proc(struct err *e)
+{
+    static const struct k_mount_attr writable = {.attr_clr = K_ATTR_RDONLY};
+
+    return k_mount_setattr(AT_FDCWD, "/proc", 0, &writable) < 0
+               ? err_set(e, errno, "make /proc writable")
+               : 0;
+}
+
 /* What else is undone once the step NAME is over. */
 static int after(const char *name, struct err *e)
 {
+    if (!strcmp(name, "mount the files") && (left_out & MASK) && !(left_out & ROOT))
+        return unmasked_proc(e);
     if (!strcmp(name, "set the host name"))
         return undo_mounts(e);
     if (!strcmp(name, "drop the capabilities") && (left_out & CAPS))
