@@ -24,6 +24,7 @@ void sandbox_freep(struct sandbox **s)
     fd_closep(&(*s)->init_fd);
     fd_closep(&(*s)->null_fd);
     fd_closep(&(*s)->uts_ns);
+    room_done(&(*s)->room);
     child_stack_free((*s)->stack);
     if ((*s)->told)
         (void)munmap((*s)->told, sizeof(*(*s)->told)); /* only fails on our own bugs */
@@ -171,6 +172,7 @@ int sandbox_open(const struct sandbox_config *config, struct sandbox **ret, stru
     if (!s)
         return err_set(e, ENOMEM, "open the sandbox");
     s->template_ns = s->init_fd = s->null_fd = s->uts_ns = -1;
+    s->room = (struct room)ROOM_INIT;
     struct rootfs built = {0};
     s->rootless = config->rootless;
     s->inner = config->slug_owner;

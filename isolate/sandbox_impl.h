@@ -27,8 +27,18 @@ void child_stack_free(void *stack);
 /* What a child says in a page that it shares with us. */
 struct told {
     struct err err;
-    int rules; /* a descriptor */
+    int fd[2]; /* in the agent's table */
 };
+
+/* What a start finds made: room.c. Descriptors of namespaces, or -1. */
+struct room {
+    int mnt, ipc;
+    uint64_t shm; /* the bytes that /dev/shm has; 0: as without a memory limit */
+};
+#define ROOM_INIT                                                                                  \
+    {                                                                                              \
+        .mnt = -1, .ipc = -1                                                                       \
+    }
 
 struct sandbox {
     char stack_text[320];
@@ -41,7 +51,8 @@ struct sandbox {
     int uts_ns;        /* the agent's own */
     int landlock;      /* ABI; 0: none */
     void *stack;       /* CHILD_STACK bytes, of the one child that is on its way (clonevm.h) */
-    struct told *told; /* one page that a child shares with us: spare.c */
+    struct told *told; /* one page that a child shares with us: errand.c */
+    struct room room;  /* for the next start */
     struct sock_fprog filter;
     struct mask masks[MASKS_MAX]; /* those that this kernel has */
     size_t n_masks;
@@ -92,6 +103,7 @@ struct start {
     int proc_tree;    /* made by the child */
     int report;       /* write end */
     int rules;        /* of landlock, for a spare to enter; -1: none */
+    struct room room; /* taken from the sandbox, if there is one that fits */
     bool spare;       /* who the dyno will be is not known yet: spare.c */
     bool dressed;     /* but what it will run from is */
 };
@@ -99,12 +111,22 @@ struct start {
 #define START_INIT(sandbox, p)                                                                     \
     {                                                                                              \
         .s = (sandbox), .plan = (p), .join = {.into = -1}, .slug_tree = -1, .scratch_tree = -1,    \
-        .proc_tree = -1, .report = -1, .rules = -1                                                 \
+        .proc_tree = -1, .report = -1, .rules = -1, .room = ROOM_INIT                              \
     }
 
 /* spawn.c: a detached mount of the plan's slug, in st->slug_tree. */
 int start_detach_slug(struct start *st, struct err *e);
 void start_done(struct start *st);
+
+/* errand.c: RUN in a process of its own, because it leaves the agent's namespaces, or is cloned
+ * into others with FLAGS; with the agent's memory and descriptors. The agent stands still until it
+ * is over; WHAT is who fails in E. What it leaves is in s->told. */
+int errand_run(const struct sandbox *s, uint64_t flags, int (*run)(void *arg, struct told *told),
+               void *arg, const char *what, struct err *e);
+
+/* room.c: takes the sandbox's room for a start of LIMITS, or leaves *ret without one. */
+void room_take(struct sandbox *s, const struct limits *limits, struct room *ret);
+void room_done(struct room *room);
 
 /* steps.c: carries out the steps and executes dyno-init. Does not return. */
 _Noreturn void steps_run(struct start *st);
@@ -119,6 +141,8 @@ int step_namespaces(struct start *st, struct err *e);
 int step_files(struct start *st, struct err *e);
 int step_slug(struct start *st, struct err *e);
 int step_devices(struct start *st, struct err *e);
+/* The bytes that /dev/shm has with LIMITS; 0: they do not say. */
+uint64_t shm_bytes(const struct limits *limits);
 int step_mask_proc(struct start *st, struct err *e);
 /* Gives /dev/shm the size that the plan's limits allow. */
 int step_resize_shm(struct start *st, struct err *e);

@@ -2,17 +2,14 @@
  */
 #include "base/fdio.h"
 #include "base/scoped.h"
-#include "isolate/clonevm.h"
 #include "isolate/initproto.h"
 #include "isolate/kernel.h"
 #include "isolate/sandbox_impl.h"
 
 #include <errno.h>
 #include <sched.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
 #define TAKE_FDS_MAX 6    /* launch record, identity, landlock's rules, stdio */
 #define BACK_TRIES   1000 /* to get the few bytes that leaving a namespace takes */
@@ -36,12 +33,9 @@ bool spare_fits(const struct spare_cut *cut, const struct limits *limits, int sl
            made->io_weight == limits->io_weight;
 }
 
-/* In a process of its own, because it leaves the agent's namespaces; with the agent's memory and
- * descriptors, of which one is what it makes. */
-static void fit(void *arg)
+static int fit(void *arg, struct told *told)
 {
     struct fitting *f = arg;
-    struct told *told = f->start.s->told;
     struct err *e = &told->err;
     int r = 0;
 
@@ -51,53 +45,16 @@ static void fit(void *arg)
         r = step_resize_shm(&f->start, e);
     if (r == 0)
         r = steps_fit(&f->start, e);
-    told->rules = f->start.rules;
-    (void)syscall(SYS_exit_group, r < 0 ? 1 : 0);
-    __builtin_unreachable();
-}
-
-static pid_t clone_fitter(struct fitting *f)
-{
-    /* No signal at its end: it is nobody's business but ours. */
-    struct clone_args args = {.flags = CLONE_FILES};
-#ifndef __SANITIZE_ADDRESS__
-    args.flags |= CLONE_VM | CLONE_VFORK;
-    args.stack = (uint64_t)(uintptr_t)f->start.s->stack;
-    args.stack_size = CHILD_STACK;
-    return clone_vm(&args, fit, f);
-#else
-    pid_t pid = k_clone3(&args);
-    if (pid == 0)
-        fit(f);
-    return pid;
-#endif
+    told->fd[0] = f->start.rules;
+    return r;
 }
 
 static int run_fitter(struct fitting *f, struct err *e)
 {
-    sigset_t all, old;
-    int status = 0;
+    int r = errand_run(f->start.s, 0, fit, f, "what fits a spare sandbox", e);
 
-    struct told *told = f->start.s->told;
-
-    *told = (struct told){.err = ERR_INIT, .rules = -1};
-    sigfillset(&all);
-    (void)sigprocmask(SIG_SETMASK, &all, &old);
-    pid_t pid = clone_fitter(f);
-    int errnum = errno;
-    (void)sigprocmask(SIG_SETMASK, &old, NULL);
-    if (pid < 0)
-        return err_set(e, errnum, "clone what fits a spare sandbox");
-    while (waitpid(pid, &status, __WALL) < 0)
-        if (errno != EINTR)
-            return err_set(e, errno, "wait for what fits a spare sandbox");
-    f->start.rules = told->rules;
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
-        return 0;
-    if (told->err.errnum == 0)
-        return err_say(e, ECHILD, "what fits a spare sandbox died");
-    *e = told->err;
-    return -e->errnum;
+    f->start.rules = f->start.s->told->fd[0];
+    return r;
 }
 
 static int send_take(const struct start *st, int ctl_fd, int identity_fd, struct err *e)

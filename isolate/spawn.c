@@ -22,6 +22,7 @@ void start_done(struct start *st)
     fd_closep(&st->proc_tree);
     fd_closep(&st->report);
     fd_closep(&st->rules);
+    room_done(&st->room);
 }
 
 /* A detached mount of the directory FD, which the child attaches in its own namespace: a descriptor
@@ -138,7 +139,7 @@ static int clone_child(struct start *st, struct spawned *ret, struct err *e)
 {
     int pidfd = -1;
     struct clone_args args = {
-        .flags = CLONE_PIDFD | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS,
+        .flags = CLONE_PIDFD | CLONE_NEWPID | CLONE_NEWUTS | (st->room.ipc < 0 ? CLONE_NEWIPC : 0),
         .pidfd = (uint64_t)(uintptr_t)&pidfd,
         .exit_signal = SIGCHLD,
     };
@@ -194,7 +195,10 @@ int sandbox_spawn(struct sandbox *s, const struct plan *plan, struct spawned *re
     scoped(start_done) struct start st = START_INIT(s, plan);
     int r = plan_check(s, plan, e);
 
-    return r < 0 ? r : spawn(&st, ret, e);
+    if (r < 0)
+        return r;
+    room_take(s, &plan->limits, &st.room);
+    return spawn(&st, ret, e);
 }
 
 int sandbox_prepare(struct sandbox *s, const struct plan *plan, struct spawned *ret,

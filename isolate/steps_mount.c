@@ -50,8 +50,20 @@ int step_proc(struct start *st, struct err *e)
     return st->proc_tree < 0 ? err_set(e, errno, "make /proc") : 0;
 }
 
+/* A room made ahead (room.c) is a copy already. */
+static int enter_room(const struct room *room, struct err *e)
+{
+    if (setns(room->ipc, CLONE_NEWIPC) < 0)
+        return err_set(e, errno, "enter the IPC namespace");
+    if (setns(room->mnt, CLONE_NEWNS) < 0)
+        return err_set(e, errno, "enter the copy of the root template");
+    return unshare(CLONE_NEWCGROUP) < 0 ? err_set(e, errno, "make a cgroup namespace") : 0;
+}
+
 int step_namespaces(struct start *st, struct err *e)
 {
+    if (st->room.mnt >= 0)
+        return enter_room(&st->room, e);
     if (setns(st->s->template_ns, CLONE_NEWNS) < 0)
         return err_set(e, errno, "enter the root template");
     if (unshare(CLONE_NEWNS | CLONE_NEWCGROUP) < 0)
@@ -120,10 +132,15 @@ int step_slug(struct start *st, struct err *e)
     return r == 0 ? bind("/tmp/tmp", "/tmp", e) : r;
 }
 
-/* The bytes of /dev/shm that LIMITS allow, as tmpfs(5) wants them. */
+uint64_t shm_bytes(const struct limits *limits)
+{
+    return limits->memory_quota ? limits->memory_quota : limits->memory_max;
+}
+
+/* The same, as tmpfs(5) wants it. */
 static const char *shm_size(const struct limits *limits, char out[24])
 {
-    uint64_t size = limits->memory_quota ? limits->memory_quota : limits->memory_max;
+    uint64_t size = shm_bytes(limits);
 
     if (size == 0)
         return SHM_SIZE_NONE;
@@ -162,6 +179,8 @@ static int mount_mqueue(struct err *e)
 
 int step_devices(struct start *st, struct err *e)
 {
+    if (st->room.mnt >= 0)
+        return 0; /* it has them */
     scoped_fd fs = k_fsopen("devpts");
 
     if (fs < 0 || set_string(fs, "ptmxmode", "0666") < 0 || set_string(fs, "mode", "0620") < 0 ||

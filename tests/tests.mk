@@ -20,7 +20,7 @@ LINK_LIBS  := $(BUILD)/liblink.a $(BUILD)/libbase.a
 $(LINK_TESTS): $(BUILD)/tests/%: tests/unit/%.c $(LINK_LIBS) | $(INCLUDE_ROOTS)
 	$(call unit_test,$(LINK_LIBS))
 
-$(BUILD)/tests/test_spawn $(BUILD)/tests/test_init_hostile $(BUILD)/tests/test_confine $(BUILD)/tests/test_spare_spawn $(BUILD)/tests/test_spare_confine $(BUILD)/tests/test_dressed_spawn $(BUILD)/tests/test_dressed_confine $(BUILD)/tests/test_spare $(BUILD)/tests/test_stack: $(BUILD)/bin/dyno-init
+$(BUILD)/tests/test_spawn $(BUILD)/tests/test_init_hostile $(BUILD)/tests/test_confine $(BUILD)/tests/test_spare_spawn $(BUILD)/tests/test_spare_confine $(BUILD)/tests/test_room $(BUILD)/tests/test_room_spawn $(BUILD)/tests/test_room_confine $(BUILD)/tests/test_dressed_spawn $(BUILD)/tests/test_dressed_confine $(BUILD)/tests/test_spare $(BUILD)/tests/test_stack: $(BUILD)/bin/dyno-init
 $(BUILD)/tests/test_battery $(BUILD)/tests/test_battery_life: $(BUILD)/bin/dyno-init \
     $(BUILD)/tests/battery/probe $(BUILD)/tests/battery/state.golden
 

@@ -137,6 +137,7 @@ static double once(struct bench *b, double *prepared)
     char socket_path[128], c;
     int sv[2], log[2];
 
+    must(sandbox_ready(b->sandbox, &limits, &e), &e); /* as the agent does it, after a start */
     double start = now_ms();
     must(cgroup_create(b->tree, "bench.1", &limits, &p.cgroup, &e), &e);
     struct scratch scratch = SCRATCH_INIT;

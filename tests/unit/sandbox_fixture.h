@@ -76,9 +76,9 @@ struct dyno {
     size_t len;
 };
 
-/* In which sandbox a dyno starts: in one of its own, in one that was made ahead, in one that was
- * made ahead for its slug and limits. */
-enum ahead { FRESH, SPARE, DRESSED };
+/* In which sandbox a dyno starts: in one of its own, in one of whose parts some were made ahead, in
+ * one that was made ahead, in one that was made ahead for its slug and limits. */
+enum ahead { FRESH, ROOM, SPARE, DRESSED };
 #ifndef SANDBOX_AHEAD
 #define SANDBOX_AHEAD FRESH
 #endif
@@ -288,7 +288,7 @@ static inline void dyno_exec(struct fixture *f, struct dyno *d, const struct dyn
     dyno_prepare(f, d, o, &p, &launch, argv);
     enum ahead ahead = o->ahead == FRESH ? SANDBOX_AHEAD : o->ahead;
 
-    if (ahead != FRESH) {
+    if (ahead == SPARE || ahead == DRESSED) {
         struct spare_cut cut;
         int identity;
 
@@ -297,6 +297,8 @@ static inline void dyno_exec(struct fixture *f, struct dyno *d, const struct dyn
         must(sandbox_take(f->sandbox, &d->spawned, &cut, &p, d->ctl, identity, e));
         close(identity);
     } else {
+        if (ahead == ROOM)
+            must(sandbox_ready(f->sandbox, &o->limits, e));
         must(sandbox_spawn(f->sandbox, &p, &d->spawned, e));
         dyno_wait_report(d);
     }

@@ -233,12 +233,12 @@ static int compare_golden(char *out, const char *golden)
 /* Whatever sandbox it starts in. */
 static void what_is_inherited_is_as_the_golden_file_says(void **state)
 {
-    static const enum ahead ways[] = {FRESH, SPARE, DRESSED};
+    static const enum ahead ways[] = {FRESH, ROOM, SPARE, DRESSED};
     struct dyno_options o = {.limits = {.pids = 64}};
     scoped_free char *golden = NULL;
     char path[4200];
     struct err e = ERR_INIT;
-    struct dyno d[3];
+    struct dyno d[4];
     size_t len;
 
     (void)state;

@@ -121,6 +121,7 @@ static int on_refill(sd_event_source *s, void *userdata)
     if (ids->ahead && scratch_ready_fewer(ids->scratches, &ids->quota, ids->ahead))
         ids_refill(ids); /* one in a turn: the last user of a mount waits for its end */
     (void)cgroup_ready(ids->cgroups, &ids->limits, &ignored);
+    (void)sandbox_ready(ids->sandbox, &ids->limits, &ignored);
     if (!ids->spare_uid)
         (void)make(ids, &ids->spare_uid, &ids->spare_fd, &ignored);
     return 0;

@@ -1,6 +1,7 @@
 /* ids.h - the host uid of a dyno, with the user namespace that maps it. One pair is kept ready,
  * because making a namespace takes a process: the next start need not wait for it. Nor for the
- * other things that any dyno of the default size has: an empty scratch, an empty cgroup. */
+ * other things that any dyno of the default size has: an empty scratch, an empty cgroup, its
+ * devices and its copy of the root (sandbox_ready()). */
 #ifndef CORE_IDS_H
 #define CORE_IDS_H
 

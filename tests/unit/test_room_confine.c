@@ -1,0 +1,3 @@
+/* What a dyno cannot do, asked of one for which the root and the devices were made ahead. */
+#define SANDBOX_AHEAD ROOM
+#include "test_confine.c"
