@@ -11,10 +11,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
+
+#include "refuse_open.h"
 
 struct place {
     char path[64];
@@ -67,23 +68,6 @@ static void numbers_go_on_after_a_restart(void **state)
     json_decref(list);
     events_freep(&ev);
     place_drop(&p);
-}
-
-/* A kernel that has no descriptor for one open, and then has again. */
-static int refuse_open; /* this one from now; 0: none */
-
-int openat(int dirfd, const char *path, int flags, ...)
-{
-    va_list ap;
-
-    if (refuse_open > 0 && --refuse_open == 0) {
-        errno = ENFILE;
-        return -1;
-    }
-    va_start(ap, flags);
-    mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(ap, mode_t) : 0;
-    va_end(ap);
-    return (int)syscall(SYS_openat, dirfd, path, flags, mode);
 }
 
 static void numbers_are_not_given_again_for_want_of_a_descriptor(void **state)

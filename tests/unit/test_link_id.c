@@ -13,27 +13,11 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
-/* A kernel that has no descriptor for one open, and then has again. */
-static int refuse_open; /* this one from now; 0: none */
-
-int openat(int dirfd, const char *path, int flags, ...)
-{
-    va_list ap;
-
-    if (refuse_open > 0 && --refuse_open == 0) {
-        errno = ENFILE;
-        return -1;
-    }
-    va_start(ap, flags);
-    mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(ap, mode_t) : 0;
-    va_end(ap);
-    return (int)syscall(SYS_openat, dirfd, path, flags, mode);
-}
+#include "refuse_open.h"
 
 static void it_is_not_made_anew_for_want_of_a_descriptor(void **state)
 {
