@@ -38,10 +38,9 @@ struct cgroup_usage {
     uint64_t memory; /* bytes: rss + cache + swap */
     uint64_t memory_rss, memory_cache, memory_swap;
     uint64_t memory_kernel; /* beside `memory`, within memory_max: page tables, slab, sockets */
-    uint64_t memory_shmem;  /* of memory_cache: tmpfs, shared memory, memfds: nobody can drop it */
-    /* Of memory_kernel: TCP's buffers where memory_max does not hold them (v1): each socket gets
-     * some, whatever they have together. v2: 0. */
-    uint64_t memory_tcp;
+    /* v1: with TCP's buffers, which memory_max does not hold there, it has more than that and can
+     * drop none of it. v2: false, the kernel sees to it. */
+    bool memory_over;
     uint64_t pgpgin, pgpgout; /* pages since the start */
     uint64_t cpu_usec;
     uint64_t pids;

@@ -44,18 +44,19 @@ static int set_memory(const struct cgroup *c, uint64_t max, struct err *e)
 }
 
 #define TCP_PART 4 /* of the memory that a size has */
+#define TCP_FILE "memory.kmem.tcp.limit_in_bytes"
 
 /* Buffers of TCP sockets have a counter of their own on v1, and are counted at all only where it
  * was written to. Over it, a socket gets little more memory (some 70 kB, unread); nobody is killed.
  * A part of the memory only: the machine has one limit for the buffers of all its sockets. Who
- * opens so many that they come to more than all its memory is ended by the agent (dyno_sample()).
+ * opens so many that they come to more than all its memory is ended by the agent (is_over()).
  * Kernels without CONFIG_INET have no such file. */
 static int set_tcp(const struct cgroup *c, uint64_t max, struct err *e)
 {
-    static const char file[] = "memory.kmem.tcp.limit_in_bytes";
-    int r = max ? cg_put_u64(c, CTRL_MEMORY, file, max) : cg_put(c, CTRL_MEMORY, file, "-1");
+    int r =
+        max ? cg_put_u64(c, CTRL_MEMORY, TCP_FILE, max) : cg_put(c, CTRL_MEMORY, TCP_FILE, "-1");
 
-    return r < 0 && r != -ENOENT ? err_set(e, -r, "cgroup %s: set %s", c->id, file) : 0;
+    return r < 0 && r != -ENOENT ? err_set(e, -r, "cgroup %s: set " TCP_FILE, c->id) : 0;
 }
 
 static int v1_set_limits(struct cgroup *c, const struct limits *limits, struct err *e)
@@ -146,6 +147,19 @@ static bool oom_is_own(struct cgroup *c)
     return c->oom_told || (c->found && was_full(c));
 }
 
+/* TCP's buffers can pass their limit by more sockets, to tens of times the dyno's memory: they are
+ * everybody's share of the machine's (tcp_mem). Asked of the kernel, as the limits of a size may
+ * have changed since they were set. What the kernel can drop is left out: cached files, slab, and
+ * memory that was given back but not taken yet (MADV_FREE), which is none of anon's. */
+static bool is_over(struct cgroup *c, const char *stat, uint64_t tcp)
+{
+    uint64_t held = cg_field(stat, "total_active_anon") + cg_field(stat, "total_inactive_anon") +
+                    cg_field(stat, "total_unevictable") + cg_field(stat, "total_swap") + tcp;
+
+    return tcp > cg_get_u64(c, CTRL_MEMORY, TCP_FILE, UINT64_MAX) &&
+           held > cg_get_u64(c, CTRL_MEMORY, "memory.limit_in_bytes", UINT64_MAX);
+}
+
 static int v1_usage(struct cgroup *c, struct cgroup_usage *ret, struct err *e)
 {
     char stat[CGROUP_TEXT_MAX], oom[256] = "";
@@ -160,8 +174,7 @@ static int v1_usage(struct cgroup *c, struct cgroup_usage *ret, struct err *e)
         .memory_cache = cg_field(stat, "total_cache"),
         .memory_swap = cg_field(stat, "total_swap"),
         .memory_kernel = cg_get_u64(c, CTRL_MEMORY, "memory.kmem.usage_in_bytes", 0) + tcp,
-        .memory_shmem = cg_field(stat, "total_shmem"),
-        .memory_tcp = tcp,
+        .memory_over = tcp > 0 && is_over(c, stat, tcp),
         .pgpgin = cg_field(stat, "total_pgpgin"),
         .pgpgout = cg_field(stat, "total_pgpgout"),
         .cpu_usec = cg_get_u64(c, CTRL_CPUACCT, "cpuacct.usage", 0) / 1000,

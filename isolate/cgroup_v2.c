@@ -118,7 +118,6 @@ static int v2_usage(struct cgroup *c, struct cgroup_usage *ret, struct err *e)
         .memory_cache = cg_field(stat, "file"),
         .memory_swap = cg_get_u64(c, CTRL_MEMORY, "memory.swap.current", 0),
         .memory_kernel = v2_kernel(stat),
-        .memory_shmem = cg_field(stat, "shmem"),
         .pgpgin = cg_field(stat, "pgpgin"), /* only of kernels that count it here */
         .pgpgout = cg_field(stat, "pgpgout"),
         .cpu_usec = cg_field(cpu, "usage_usec"),

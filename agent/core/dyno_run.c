@@ -149,16 +149,6 @@ const struct run_ops dyno_run_ops = {
 
 /* --- memory --- */
 
-/* On v1 the kernel holds TCP's buffers to no limit that an attacker could not pass, by more
- * sockets: tens of times its memory, which are everybody's share of the machine's (tcp_mem). So
- * what holds more than the limit with them, and cannot drop it, is ended as the kernel would.
- * Cached files and the kernel's other memory, which it can drop, are left out. */
-static bool is_over(const struct cgroup_usage *u, uint64_t max)
-{
-    return max > 0 && u->memory_tcp > 0 &&
-           u->memory_rss + u->memory_swap + u->memory_shmem + u->memory_tcp > max;
-}
-
 void dyno_sample(struct dyno *d)
 {
     struct cgroup_usage usage;
@@ -179,7 +169,7 @@ void dyno_sample(struct dyno *d)
                               "memory_quota", (json_int_t)limits.memory_quota));
     }
     run_note_over(d->run, over);
-    if (is_over(&usage, limits.memory_max) &&
+    if (usage.memory_over && /* as the kernel ends what passes its limit */
         dyno_fsm(d->state, DEV_OOM).act == ACT_KILL_R15) { /* else it is on its way out */
         d->over = true;
         dyno_event(d, DEV_OOM);

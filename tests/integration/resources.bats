@@ -109,6 +109,13 @@ ticks_on() {
     answers neighbour/web.1
     up few/hoard.1
     up wide/hoard.1
+    # What a size has from now on is no limit of who runs already.
+    sed -i 's/^size.roomy.memory=.*/size.roomy.memory=16M/' "$AGENT/options"
+    agent_kill
+    agent_again
+    wait_up wide/hoard.1
+    sleep 1 # some samples
+    up wide/hoard.1
     dyno stop flood
     dyno stop wide
     dyno stop few
