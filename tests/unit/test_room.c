@@ -108,6 +108,8 @@ static void one_that_cannot_be_entered_fails_the_start(void **state)
         *broken = open("/dev/null", O_RDONLY | O_CLOEXEC);
         dyno_prepare(&fx, &d, &o, &p, &launch, argv);
         must(sandbox_spawn(fx.sandbox, &p, &d.spawned, e));
+        struct pollfd said = {.fd = d.spawned.report_fd, .events = POLLIN};
+        assert_int_equal(poll(&said, 1, WAIT_MSEC), 1);
         assert_int_equal(sandbox_report(d.spawned.report_fd, &why), -EINVAL);
         assert_non_null(strstr(why.text, i ? "enter the root: enter the copy of the root template"
                                            : "enter the root: enter the IPC namespace"));
